@@ -1,0 +1,59 @@
+# pcbench: every target makes the environment it needs. `make` alone prints this list.
+#   PYTHON=python3.12 make setup     another interpreter (3.11 or later)
+#   make paper-NAME SCALE=smoke      smoke, cpu or full
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+SCALE ?= cpu
+PAPERS := $(sort $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*.yaml)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format bench leaderboard papers clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## the environment .venv: pinned dependencies and the package, editable
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "pcbench needs Python 3.11 or later; '$(PYTHON)' is $$($(PYTHON) -V 2>&1)." >&2; \
+	  echo "Name another one: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev,hpo]'
+	@touch $@
+
+demo: $(STAMP) ## a small sweep and its leaderboard, in minutes on a laptop
+	$(BIN)/pcbench sweep demo
+	$(BIN)/pcbench leaderboard
+
+test: $(STAMP) ## the tests, without the slow ones (TFDS_DATA_DIR: where prepared datasets lie)
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP) ## all tests, the slow ones included
+	$(BIN)/python -m pytest -m '' --timeout 1800
+
+lint: $(STAMP) ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## rewrite the sources in that style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## step and compile time on this machine
+	$(BIN)/pcbench bench
+
+leaderboard: $(STAMP) ## the ranking of what has been run
+	$(BIN)/pcbench leaderboard
+
+paper-%: $(STAMP) ## one published table, ours beside theirs
+	$(BIN)/pcbench paper run $* --scale $(SCALE)
+
+papers: $(PAPERS:%=paper-%) ## all of them
+
+clean: ## the environment and the caches; results stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

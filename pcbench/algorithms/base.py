@@ -1,0 +1,129 @@
+"""The contract of a learning rule.
+
+An algorithm is `(init, step)` over static structure. What the next step needs is its `State`, one
+serialisable pytree; what the log needs is its `Info`. All numbers that a sweep may vary arrive in
+`hyper`, a traced pytree `{group: {key: number}}`, so changing one compiles nothing.
+
+Most rules produce a gradient for the optimiser: they subclass `GradientAlgorithm` and write
+`gradient`. Weights reach a rule *effective*, that is with the parameterisation's forward multiplier
+folded in.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pcbench.energies.energy import Loss
+from pcbench.networks.network import Network
+
+Hyper = dict[str, dict[str, Array]]
+
+
+class Batch(NamedTuple):
+    """Inputs (B, …), targets (B, C), the samples' places in the training set (B,), the epoch ()."""
+
+    x: Array
+    target: Array
+    index: Array
+    epoch: Array
+
+
+class State(NamedTuple):
+    """What training carries from one batch to the next."""
+
+    params: Any  # drawn parameters, without forward multipliers
+    optimizer: Any  # of the weights
+    memory: Any  # the rule's own: () for a rule that remembers nothing
+    step: Array  # weight updates so far, ()
+
+
+class Info(NamedTuple):
+    """What a rule measured while it computed one gradient; NaN where it has no such thing."""
+
+    energy: Array  # (steps + 1, L): mean energy per layer before the first step … after the last
+    residual: Array  # rms of ∂F/∂h over the free states after relaxation, over that before
+
+    @property
+    def energy_initial(self) -> Array:
+        return jnp.sum(self.energy[0])
+
+    @property
+    def energy_relaxed(self) -> Array:
+        return jnp.sum(self.energy[-1])
+
+
+class Learner(Protocol):
+    """Parameters, their scaling and their optimiser: `training/learner.py`."""
+
+    def init(self, key: Array) -> tuple[Any, Any]: ...
+    def weights(self, params: Any, hyper: Hyper) -> Any: ...
+    def update(
+        self, params: Any, optimizer: Any, gradient: Any, step: Array, hyper: Hyper
+    ) -> tuple[Any, Any]: ...
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Static structure that every rule has; subclasses add their own static choices as fields."""
+
+    network: Network
+    loss: Loss
+    learner: Learner
+
+    def init(self, key: Array) -> State:
+        params, optimizer = self.learner.init(key)
+        return State(params, optimizer, self.memory(params), jnp.zeros((), jnp.int32))
+
+    def memory(self, params: Any) -> Any:
+        """What the rule itself carries between batches."""
+        return ()
+
+    def step(self, state: State, batch: Batch, hyper: Hyper, key: Array) -> State:
+        """Learn from one batch."""
+        raise NotImplementedError
+
+    def predict(self, weights: Any, x: Array) -> Array:
+        """Outputs (B, C) for inputs (B, …); logits under cross-entropy."""
+        return self.network.forward(weights, x)[-1]
+
+    @property
+    def layer_updates_per_step(self) -> int:
+        """Updates of one layer's states in one `step`: relaxation steps × hidden layers."""
+        return 0
+
+    @property
+    def weight_updates_per_step(self) -> int:
+        return 1
+
+
+class GradientAlgorithm(Algorithm):
+    """A rule that hands one gradient per batch to the optimiser."""
+
+    def gradient(
+        self, weights: Any, memory: Any, batch: Batch, hyper: Hyper, key: Array, measure=False
+    ) -> tuple[Any, Any, Info | None]:
+        """(gradient with respect to the effective weights: a mean over the batch; memory; info).
+
+        `measure` (static) asks for the `Info`, which costs extra energies and gradients.
+        """
+        raise NotImplementedError
+
+    def step(self, state: State, batch: Batch, hyper: Hyper, key: Array) -> State:
+        weights = self.learner.weights(state.params, hyper)
+        gradient, memory, _ = self.gradient(weights, state.memory, batch, hyper, key)
+        params, optimizer = self.learner.update(
+            state.params, state.optimizer, gradient, state.step, hyper
+        )
+        return State(params, optimizer, memory, state.step + 1)
+
+
+def loss_gradient(algorithm: Algorithm, weights: Any, batch: Batch) -> tuple[Array, Any]:
+    """(mean loss of the feed-forward prediction, its gradient): what backpropagation computes."""
+
+    def mean_loss(w):
+        return jnp.mean(algorithm.loss(algorithm.network.forward(w, batch.x)[-1], batch.target))
+
+    return jax.value_and_grad(mean_loss)(weights)

@@ -1,0 +1,421 @@
+"""The command line. Each command is a thin wrapper; nothing here imports JAX at the top."""
+
+import json as json_
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import wraps
+
+import click
+
+from pcbench.config.errors import ConfigError
+
+OK, RUN_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def fail(message: object, code: int = USAGE) -> None:
+    click.echo(f"pcbench: {message}", err=True)
+    sys.exit(code)
+
+
+def guarded(command: Callable) -> Callable:
+    """Turn the errors that a user can act on into a message and an exit code."""
+
+    @wraps(command)
+    def wrapped(*args, **kwargs):
+        from pcbench.data import DataError
+        from pcbench.results.files import RecordError
+
+        try:
+            return command(*args, **kwargs)
+        except (ConfigError, DataError) as error:
+            fail(error)
+        except RecordError as error:
+            fail(error, RUN_FAILED)
+
+    return wrapped
+
+
+def results_option(command):
+    return click.option(
+        "--results", default="results", show_default=True, help="Results directory."
+    )(command)
+
+
+def json_option(command):
+    return click.option("--json", is_flag=True, help="One JSON document on stdout.")(command)
+
+
+overrides_argument = click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+
+
+def echo_json(document: object) -> None:
+    click.echo(json_.dumps(document))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pcbench")
+def main() -> None:
+    """Compare learning rules: compose an experiment, run or sweep it, read the leaderboard.
+
+    \b
+    pcbench run algorithm=pc dataset=digits     one run
+    pcbench sweep demo                          a sweep; launch it again to resume
+    pcbench leaderboard                         what came out
+    pcbench run --help                          every group, choice and key
+    """
+
+
+class _RunCommand(click.Command):
+    """A command whose help lists the config's groups, choices and keys."""
+
+    def format_epilog(self, ctx, formatter):
+        from pcbench.config.compose import COMPOSED, implemented
+        from pcbench.config.schema import VOCABULARY
+
+        with formatter.section("Groups and choices (GROUP=CHOICE)"):
+            formatter.write_dl([(g, ", ".join(implemented(g)) or "-") for g in COMPOSED])
+        with formatter.section("Keys (KEY=VALUE); a choice's YAML says which of them it has"):
+            hidden = ("name", "version", "target")
+            formatter.write_dl(
+                [
+                    (path, f"{leaf.doc} [{leaf.type_name}, {leaf.kind}]")
+                    for path, leaf in VOCABULARY.items()
+                    if path.rsplit(".", 1)[-1] not in hidden
+                ]
+            )
+
+
+@main.command(cls=_RunCommand)
+@overrides_argument
+@click.option("-m", "--multirun", is_flag=True, help="Overrides with several values: a sweep.")
+@click.option("--force", is_flag=True, help="Run a finished config again, replace its record.")
+@click.option("--cfg", type=click.Choice(["job"]), help="Print the composed config and exit.")
+@results_option
+@json_option
+@click.pass_context
+@guarded
+def run(ctx, overrides, multirun, force, cfg, results, json):
+    """One run of the config that OVERRIDES describe; prints its row.
+
+    A finished config is not run again: its stored row is printed.
+    """
+    from pcbench import api
+    from pcbench.sweeps.expand import single
+
+    if multirun and not cfg:
+        ctx.invoke(sweep, arguments=overrides, retry=(), force=force, results=results, json=json)
+        return
+    config = single(overrides)
+    if cfg:
+        click.echo(config_yaml(config), nl=False)
+        return
+    with progress_display() as observe:
+        record = api.run(overrides, results, force, observe)
+    if json:
+        echo_json(record.row)
+    else:
+        print_row(record.row)
+    if record.status != "completed":
+        explain(record, results)
+        sys.exit(RUN_FAILED)
+
+
+def sweep_options(command):
+    for option in (
+        click.argument("arguments", metavar="[NAME] [OVERRIDE]...", nargs=-1),
+        click.option(
+            "--retry",
+            multiple=True,
+            type=click.Choice(["failed", "diverged"]),
+            help="Run finished runs of this status again (repeatable).",
+        ),
+        click.option("--force", is_flag=True, help="Run everything again."),
+        results_option,
+        json_option,
+    ):
+        command = option(command)
+    return command
+
+
+def read_sweep(arguments, retry, force, results):
+    """(name, plan, store) of a sweep's command line."""
+    from pcbench.config.compose import require_implemented
+    from pcbench.results.records import Store
+    from pcbench.sweeps.expand import expand
+    from pcbench.sweeps.plan import make_plan
+
+    named = bool(arguments) and "=" not in arguments[0]
+    name, overrides = (arguments[0], arguments[1:]) if named else (None, arguments)
+    configs, duplicates = expand(name, overrides)
+    for config in {c.static_key: c for c in configs}.values():
+        require_implemented(config)
+    store = Store(results)
+    plan = make_plan(configs, duplicates, store, retry, force)
+    return name, configs, plan, store
+
+
+@main.command()
+@sweep_options
+@guarded
+def sweep(arguments, retry, force, results, json):
+    """Run what is missing of a sweep: conf/sweep/NAME.yaml, or overrides with several values.
+
+    Launching it again runs only what is not finished.
+    """
+    from pathlib import Path
+
+    from pcbench.config import load_target
+
+    name, configs, plan, store = read_sweep(arguments, retry, force, results)
+    label = Path(name).stem if name else "overrides"
+    store.add_to_sweep(label, [config.run_id for config in configs])
+    click.echo(f"{plan.runs} runs, {plan.finished} finished, {len(plan.configs)} to run", err=True)
+    records = []
+    executor = load_target(configs[0]["executor.target"])
+    try:
+        with progress_display(total=len(plan.configs)) as observe:
+            for record in executor(plan, store, observe):
+                records.append(record)
+                observe.finished(record)
+    except KeyboardInterrupt:
+        again = shlex.join(["pcbench", "sweep", *arguments, "--results", str(results)])
+        fail(f"interrupted; {len(records)} runs are stored. Resume with: {again}", INTERRUPTED)
+    statuses = store.finished()
+    counts = {s: 0 for s in ("completed", "diverged", "failed")}
+    for config in configs:
+        counts[statuses[config.run_id]] += 1
+    if json:
+        echo_json({"sweep": label, "runs": plan.runs, **counts})
+    else:
+        click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+    for record in records:
+        if record.status == "failed":
+            explain(record, results)
+    if counts["failed"]:
+        sys.exit(RUN_FAILED)
+
+
+@main.command()
+@sweep_options
+@guarded
+def plan(arguments, retry, force, results, json):
+    """What `sweep` would do: runs, finished ones, packs, estimated time. Starts nothing."""
+    _, _, planned, _ = read_sweep(arguments, retry, force, results)
+    if json:
+        echo_json(planned.to_json())
+        return
+    seconds = "unknown" if planned.seconds is None else f"{planned.seconds:.0f} s"
+    click.echo(f"runs        {planned.runs}")
+    click.echo(f"finished    {planned.finished}")
+    click.echo(f"duplicates  {planned.duplicates} (dropped)")
+    click.echo(f"packs       {len(planned.packs)}")
+    click.echo(f"time        {seconds} (from past records)")
+
+
+@main.command()
+@click.option("--where", multiple=True, metavar="K=V", help="Only rows with column K at V.")
+@click.option("--metric", help="Column to rank by; default: the task's, tuned on validation.")
+@click.option("--by", metavar="K", help="Group by this column as well.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "markdown", "csv", "json", "latex"]),
+    default="table",
+    show_default=True,
+)
+@results_option
+@json_option
+@guarded
+def leaderboard(where, metric, by, format_, results, json):
+    """Rank algorithm variants with 95 % confidence intervals over seeds."""
+    from pcbench.results import render
+    from pcbench.results.leaderboard import leaderboard as rank
+    from pcbench.results.table import table
+
+    conditions = {}
+    for condition in where:
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise ConfigError(f"--where {condition}: expected COLUMN=VALUE.")
+        conditions[key] = value
+    board = rank(table(results), metric=metric, where=conditions, by=by)
+    format_ = "json" if json else format_
+    if format_ == "table":
+        from rich.console import Console
+
+        render.table(board, Console(), results)
+    elif format_ in ("markdown", "latex"):
+        click.echo(getattr(render, format_)(board, results), nl=False)
+    else:
+        click.echo(getattr(render, format_)(board).rstrip("\n"))
+
+
+@main.command()
+@click.argument("run_id")
+@results_option
+@json_option
+@guarded
+def show(run_id, results, json):
+    """One record: RUN_ID may be a prefix."""
+    from pcbench.results.files import RecordError
+    from pcbench.results.records import Store
+
+    store = Store(results)
+    try:
+        record = store.read(store.resolve(run_id))
+    except RecordError as error:
+        fail(error)
+    if json:
+        click.echo(record.to_json())
+    else:
+        print_row(record.row)
+        if record.status == "failed":
+            explain(record, results)
+
+
+@main.group()
+def data():
+    """Datasets: what is there, and what it takes to get them."""
+
+
+@data.command("list")
+@json_option
+@guarded
+def data_list(json):
+    """Every dataset, whether it is ready, and how to get it."""
+    from pcbench.data import available
+
+    datasets = available()
+    if json:
+        echo_json({"datasets": datasets})
+        return
+    for entry in datasets:
+        click.echo(f"{'ready  ' if entry['ready'] else 'missing'}  {entry['name']:20} {entry['how']}")
+
+
+@data.command("prepare")
+@click.argument("name")
+@guarded
+def data_prepare(name):
+    """Download and prepare dataset NAME with TFDS (needs the extra tfds-prepare)."""
+    from pcbench.data import prepare
+
+    click.echo(prepare(name))
+
+
+@main.command()
+@results_option
+@json_option
+def doctor(results, json):
+    """Check versions, devices, data and the known bad versions; say what to install."""
+    from dataclasses import asdict
+
+    from pcbench.doctor import diagnose
+
+    checks = diagnose(results)
+    ok = all(check.ok for check in checks)
+    if json:
+        echo_json({"ok": ok, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            click.echo(f"{'ok ' if check.ok else 'BAD'}  {check.name:18} {check.detail}")
+            if check.fix:
+                click.echo(f"     {'':18} -> {check.fix}")
+    sys.exit(OK if ok else RUN_FAILED)
+
+
+def config_yaml(config) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(config.tree)) + f"# run_id: {config.run_id}\n"
+
+
+def print_row(row: dict) -> None:
+    """The measured columns of a row, a line each; null ones and the config's leaves left out."""
+    for name, value in row.items():
+        if value is not None and "." not in name:
+            shown = f"{value:.6g}" if isinstance(value, float) else value
+            click.echo(f"{name:32} {shown}")
+
+
+def explain(record, results) -> None:
+    """Why a run did not complete, on stderr."""
+    from pcbench.results.records import Store
+
+    if record.status == "diverged":
+        click.echo(f"pcbench: run {record.run_id} diverged: weights are not finite", err=True)
+        return
+    trace = Store(results).traceback(record.run_id) or "no traceback stored"
+    last = trace.strip().splitlines()[-1]
+    place = Store(results).path(record.run_id) / "traceback.txt"
+    click.echo(f"pcbench: run {record.run_id} failed: {last} ({place})", err=True)
+
+
+class _Lines:
+    """Progress as plain lines on stderr: some ten per run, or one per run of a sweep."""
+
+    def __init__(self, total: int | None):
+        self.total, self.count = total, 0
+
+    def __call__(self, configs, progress) -> None:
+        every = max(1, progress.epochs // 10)
+        if self.total is None and (progress.epoch % every == 0 or progress.epoch == progress.epochs):
+            click.echo(f"epoch {progress.epoch}/{progress.epochs}{scores(progress)}", err=True)
+
+    def finished(self, record) -> None:
+        self.count += 1
+        click.echo(f"[{self.count}/{self.total}] {headline(record)}", err=True)
+
+
+class _Bars:
+    """Progress as bars on a terminal: runs of the sweep, epochs of the run."""
+
+    def __init__(self, display, total: int | None):
+        self.display = display
+        self.runs = display.add_task("runs", total=total) if total is not None else None
+        self.epochs = display.add_task("starting", total=None)
+
+    def __call__(self, configs, progress) -> None:
+        label = f"{configs[0]['algorithm.name']} seed {configs[0]['seed']}{scores(progress)}"
+        self.display.update(
+            self.epochs, total=progress.epochs, completed=progress.epoch, description=label
+        )
+
+    def finished(self, record) -> None:
+        self.display.update(self.runs, advance=1)
+        self.display.console.print(headline(record), markup=False, highlight=False)
+
+
+@contextmanager
+def progress_display(total: int | None = None):
+    """An observer of training; `total`: runs of a sweep."""
+    if not sys.stderr.isatty():
+        yield _Lines(total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as p:
+        yield _Bars(p, total)
+
+
+def scores(progress) -> str:
+    parts = [
+        f"{name} {float(accuracy.mean()):.4f}"
+        for name, accuracy in (
+            ("validation", progress.validation_accuracy),
+            ("test", progress.test_accuracy),
+        )
+        if accuracy is not None
+    ]
+    return ("  " + "  ".join(parts)) if parts else ""
+
+
+def headline(record) -> str:
+    row = record.row
+    accuracy = row.get("test_accuracy_final")
+    shown = "" if accuracy is None else f"  test {accuracy:.4f}"
+    return f"{row['variant']} {row['dataset']} seed {row['seed']}  {record.status}{shown}  {record.run_id}"

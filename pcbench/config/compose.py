@@ -1,0 +1,164 @@
+"""YAML + overrides → Config. Hydra composes the groups; leaves are patched on top.
+
+One Hydra composition serves every config with the same choices (`Composer` keeps them), which is
+what makes a plan of thousands of runs fast.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from pcbench.config.config import Config, build
+from pcbench.config.errors import ConfigError, nearest
+from pcbench.config.schema import GROUPS
+
+PLUGINS = "pcbench.plugins"
+COMPOSED = (*GROUPS, "preset")
+
+
+@cache
+def conf_dir() -> Path:
+    """The checkout's ``conf/`` where there is one (an editable install leaves a stale copy in
+    site-packages), else the copy inside the wheel."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "conf"
+    return checkout if (checkout / "config.yaml").is_file() else package / "conf"
+
+
+@cache
+def search_path() -> tuple[Path, ...]:
+    """The folders of YAML: ours, then those that installed plugins name."""
+    folders = [conf_dir()]
+    for entry in entry_points(group=PLUGINS):
+        plugin = entry.load()
+        folders.append(Path(getattr(plugin, "conf", plugin)))
+    return tuple(folders)
+
+
+def choices(group: str) -> list[str]:
+    """The names that a group can take (``pcx/mlp_mnist_pc_se`` for nested ones)."""
+    return sorted(
+        str(file.relative_to(folder / group).with_suffix(""))
+        for folder in search_path()
+        for file in (folder / group).rglob("*.yaml")
+    )
+
+
+def implemented(group: str) -> list[str]:
+    """The choices whose Python object exists (a preset may name others, which say so)."""
+    return [name for name in choices(group) if group == "preset" or _exists(_target_of(group, name))]
+
+
+def find_yaml(group: str, name: str) -> Path:
+    for folder in search_path():
+        if (file := folder / group / f"{name}.yaml").is_file():
+            return file
+    names = implemented(group) if group in COMPOSED else choices(group)
+    raise ConfigError(f"{group} '{name}' does not exist." + nearest(name, names))
+
+
+def parse(overrides: Sequence[str]):
+    """Hydra's override grammar; ConfigError for what is not in it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    parser, parsed = OverridesParser.create(), []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except OverrideParseException as error:
+            detail = str(error).splitlines()[0]
+            raise ConfigError(f"cannot read the override '{text}': {detail}") from None
+        if override.is_delete() or override.is_add() or override.is_force_add():
+            raise ConfigError(
+                f"'{text}': every key has a value already; write "
+                f"'{override.key_or_group}=VALUE' to change it."
+            )
+        parsed.append(override)
+    return parsed
+
+
+class Composer:
+    """Composes configs; keeps one Hydra composition per set of choices."""
+
+    def __init__(self):
+        self._composed: dict[tuple, Config] = {}
+
+    def is_group(self, key: str) -> bool:
+        return key in COMPOSED
+
+    def compose(self, groups: dict[str, str], leaves: dict[str, object]) -> Config:
+        """``groups``: choice per config group; ``leaves``: value per dotted path."""
+        key = tuple(sorted(groups.items()))
+        if key not in self._composed:
+            self._composed[key] = self._hydra(groups)
+        base = self._composed[key]
+        return base.replace(leaves) if leaves else base
+
+    def _hydra(self, groups: dict[str, str]) -> Config:
+        from hydra import compose, initialize_config_dir
+        from hydra.errors import HydraException
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        for group, choice in groups.items():
+            find_yaml(group, choice)
+        overrides = [f"{group}={choice}" for group, choice in groups.items()]
+        others = ",".join(f"file://{p}" for p in search_path()[1:])
+        if others:
+            overrides.append(f"hydra.searchpath=[{others}]")
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                composed = compose("config", overrides)
+            tree = OmegaConf.to_container(composed, resolve=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(f"{' '.join(overrides)}: {error}") from None
+        return build(tree)
+
+
+def require_implemented(config: Config) -> None:
+    """Every choice has its Python object; ConfigError names what is missing and what there is.
+
+    Looks for the module without importing it (nothing here may import JAX).
+    """
+    for group in GROUPS:
+        target = config[f"{group}.target"]
+        if not _exists(target):
+            name = config[f"{group}.name"]
+            raise ConfigError(
+                f"{group} '{name}' has a config but is not implemented in this version "
+                f"({target})." + nearest(name, implemented(group))
+            )
+
+
+@cache
+def _exists(target: str) -> bool:
+    module = target.rpartition(".")[0]
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@cache
+def _target_of(group: str, choice: str) -> str:
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.load(find_yaml(group, choice)).get("target", ""))
+
+
+def load_target(target: str):
+    """The Python object at a dotted path."""
+    from importlib import import_module
+
+    module, _, name = target.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def cache_dir() -> Path:
+    """Where decoded data and compiled programs are kept (``PCBENCH_CACHE_DIR``)."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcbench"
+    return Path(os.environ.get("PCBENCH_CACHE_DIR", default))

@@ -1,0 +1,314 @@
+"""The vocabulary of configs: every leaf with its type, its kind and its meaning.
+
+A leaf is one of three kinds (design: static structure, dynamic numbers):
+
+- ``static``: shapes the compiled program (sizes, names, switches);
+- ``dynamic``: a number that reaches the program as traced data, so that changing it compiles
+  nothing and runs that differ only there can be packed;
+- ``operational``: says how to run, never what comes out; no part of a run's identity.
+
+A group's YAML (``conf/GROUP/CHOICE.yaml``) decides which leaves a choice has. A leaf that equals its
+``default`` *here* stays out of the identity: a default in this file is the value with which the
+leaf was introduced and is never changed; YAML files may choose other values.
+A plugin declares leaves of its own in its YAML: ``schema: {damping: dynamic float}``.
+"""
+
+import types
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from pcbench.config.errors import ConfigError, nearest
+
+Kind = Literal["static", "dynamic", "operational"]
+ALWAYS = object()  # no introduction default: always part of the identity
+
+
+def _leaf(kind: Kind, default: Any, doc: str, choices=None, minimum=None, above=None, maximum=None):
+    spec = {
+        "kind": kind, "doc": doc, "choices": choices,
+        "minimum": minimum, "above": above, "maximum": maximum,
+    }  # fmt: skip
+    return field(default=default, metadata=spec)
+
+
+def static(default=ALWAYS, doc="", **limits):
+    return _leaf("static", default, doc, **limits)
+
+
+def dynamic(default=ALWAYS, doc="", **limits):
+    return _leaf("dynamic", default, doc, **limits)
+
+
+def operational(default=None, doc="", **limits):
+    return _leaf("operational", default, doc, **limits)
+
+
+UPDATERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lion", "yogi", "sign_sgd")
+
+
+@dataclass
+class Choice:
+    """What every choice of a group carries."""
+
+    name: str = static(doc="the choice itself")
+    version: int = static(1, "rises when the numbers of this choice change", minimum=1)
+    target: str = operational(doc="dotted path of the Python object that implements the choice")
+
+
+@dataclass
+class Algorithm(Choice):
+    steps: int = static(doc="relaxation steps T per batch", minimum=0)
+    step_size: float = dynamic(doc="step size of the relaxation, per sample", above=0)
+    momentum: float = dynamic(doc="momentum of the relaxation", minimum=0, maximum=1)
+    step_discount: float | None = dynamic(
+        None,
+        "factor on the step size whenever the batch's energy does not fall; null: off",
+        above=0,
+        maximum=1,
+    )
+    beta: float = dynamic(1.0, "strength of the nudging; 1 clamps the output to the target")
+    beta_increment: float = dynamic(0.0, "added to beta each epoch")
+    beta_signs: list[float] | None = dynamic(None, "sign of beta per epoch (nudging=centred)")
+    nudging: str = static(
+        "none", "output condition", choices=("none", "positive", "negative", "centred")
+    )
+    energy: str = static("pc", "energy of the states", choices=("pc",))
+    updater: str = static("sgd", "optax optimiser of the states", choices=UPDATERS)
+    schedule: str = static("sync", "order of the state updates", choices=("sync",))
+    start: str = static(
+        "feedforward", "states before relaxation", choices=("feedforward", "zeros")
+    )
+    precisions: list[float] | None = dynamic(
+        None, "precision of each layer's energy, input to output; null: all 1", above=0
+    )
+
+
+@dataclass
+class Model(Choice):
+    width: int = static(doc="units of a hidden layer", minimum=1)
+    depth: int = static(doc="weight layers, input and output layer included", minimum=1)
+    widths: list[int] | None = static(
+        None, "units of each hidden layer; null: width everywhere", minimum=1
+    )
+    activation: str = static(doc="activation of the hidden layers")
+    states: str = static(
+        "post", "states hold σ(Wh) (post) or Wσ(z) (pre)", choices=("post", "pre")
+    )
+    bias: bool = static(True, "biases in every layer")
+
+
+@dataclass
+class Dataset(Choice):
+    mean: list[float] = static(doc="subtracted per channel, on the [0, 1] scale of pixels")
+    std: list[float] = static(doc="divided by per channel", above=0)
+    crop_size: int | None = static(None, "side of the (random) crop; null: none", minimum=1)
+    crop_padding: int = static(0, "zero padding before a random crop", minimum=0)
+    flip: bool = static(False, "random horizontal flips in training")
+    train_size: int | None = static(None, "training examples used; null: all", minimum=1)
+    samples: int = static(doc="generated training examples", minimum=1)
+    test_samples: int = static(doc="generated test examples", minimum=1)
+    noise: float = static(doc="noise of the generated data", minimum=0)
+    inputs: int = static(doc="input dimension of the generated data", minimum=1)
+    outputs: int = static(doc="classes of the generated data", minimum=2)
+    hidden: int = static(doc="width of the generating network", minimum=1)
+
+
+@dataclass
+class Parameterisation(Choice):
+    gamma0: float = dynamic(
+        1.0, "richness γ₀: the output multiplier is divided by it", above=0
+    )
+
+
+@dataclass
+class Optimizer(Choice):
+    lr: float = dynamic(doc="learning rate", minimum=0)
+    weight_decay: float = dynamic(0.0, "weight decay (decoupled in adamw)", minimum=0)
+    momentum: float = dynamic(doc="momentum of the weights", minimum=0, maximum=1)
+    b1: float = dynamic(0.9, "decay of the first moment", minimum=0, maximum=1)
+    b2: float = dynamic(0.999, "decay of the second moment", minimum=0, maximum=1)
+    eps: float = dynamic(1e-8, "added to the root of the second moment", minimum=0)
+    schedule: str = static(
+        "constant", "learning rate over training", choices=("constant", "warmup_cosine")
+    )
+    warmup: float = static(0.1, "share of the steps that warm up", minimum=0, maximum=1)
+    peak: float = static(1.1, "factor on lr after the warm-up", above=0)
+    end: float = static(0.1, "factor on lr at the last step", minimum=0)
+
+
+@dataclass
+class Task(Choice):
+    loss: str = static(
+        "squared_error", "output energy", choices=("squared_error", "cross_entropy")
+    )
+
+
+@dataclass
+class Executor(Choice):
+    pass
+
+
+@dataclass
+class Train:
+    epochs: int = static(doc="passes over the training set", minimum=1)
+    max_steps: int | None = static(None, "stop after so many weight updates", minimum=1)
+    batch_size: int = static(doc="samples a batch; the last incomplete batch is dropped", minimum=1)
+    eval_every: int = static(1, "epochs between evaluations", minimum=1)
+    probe_every: int | None = static(
+        None, "epochs between measurements on the probe batch; null: only at the end", minimum=1
+    )
+    selection: str = static(
+        "validation",
+        "what may choose an epoch: the validation set, nothing (final), or the test set as in "
+        "the published protocol of that name",
+        choices=("validation", "final", "best_test_epoch"),
+    )
+    validation_fraction: float = static(
+        doc="share of the training set held out; 0 only with selection=final or best_test_epoch",
+        minimum=0,
+        maximum=0.9,
+    )
+
+
+@dataclass
+class Wandb:
+    mode: str = operational(
+        "disabled", "mirror finished runs", choices=("disabled", "offline", "online")
+    )
+    project: str = operational("pcbench", "wandb project")
+    entity: str | None = operational(None, "wandb entity")
+
+
+@dataclass
+class Logging:
+    wandb: Wandb = field(default_factory=Wandb)
+
+
+@dataclass
+class Root:
+    """The whole config."""
+
+    algorithm: Algorithm = field(default_factory=Algorithm)
+    model: Model = field(default_factory=Model)
+    dataset: Dataset = field(default_factory=Dataset)
+    parameterisation: Parameterisation = field(default_factory=Parameterisation)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    task: Task = field(default_factory=Task)
+    executor: Executor = field(default_factory=Executor)
+    train: Train = field(default_factory=Train)
+    logging: Logging = field(default_factory=Logging)
+    seed: int = dynamic(doc="random seed: initial weights, order, augmentation, noise", minimum=0)
+    precision: str = static(
+        "float32", "floating point of states and weights; bfloat16: of products only",
+        choices=("float32", "float64", "bfloat16"),
+    )  # fmt: skip
+    matmul_precision: str = static(
+        "highest", "precision of float32 products on accelerators (default allows TF32)",
+        choices=("highest", "high", "default"),
+    )  # fmt: skip
+
+
+GROUPS = ("algorithm", "model", "dataset", "parameterisation", "optimizer", "task", "executor")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One place for a value: its dotted path, type and kind."""
+
+    path: str
+    type: Any
+    kind: Kind
+    default: Any = ALWAYS
+    doc: str = ""
+    choices: tuple | None = None
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+
+    @property
+    def type_name(self) -> str:
+        names = {int: "integer", float: "number", str: "string", bool: "true|false"}
+        optional, base, item = _unwrap(self.type)
+        name = f"list of {names[item]}s" if item else names[base]
+        return name + (" or null" if optional else "")
+
+    def coerce(self, value: Any) -> Any:
+        """The canonical value (``1``, ``1.0`` and ``1e0`` are one number); ConfigError otherwise."""
+        optional, base, item = _unwrap(self.type)
+        if value is None:
+            if not optional:
+                raise self._wrong(value)
+            return None
+        if item:
+            if not isinstance(value, list | tuple):
+                raise self._wrong(value)
+            return [self._limited(self._scalar(v, item)) for v in value]
+        return self._limited(self._scalar(value, base))
+
+    def _scalar(self, value: Any, kind: type) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if kind is float and number:
+            return float(value)
+        if kind is int and number and float(value).is_integer():
+            return int(value)
+        if kind is bool and isinstance(value, bool):
+            return value
+        if kind is str and (isinstance(value, str) or number):
+            return str(value)
+        raise self._wrong(value)
+
+    def _limited(self, value: Any) -> Any:
+        if self.choices and value not in self.choices:
+            raise ConfigError(
+                f"{self.path}: '{value}' is not a choice." + nearest(str(value), self.choices)
+            )
+        for bound, broken, word in (
+            (self.minimum, lambda b: not value >= b, "at least"),
+            (self.above, lambda b: not value > b, "above"),
+            (self.maximum, lambda b: not value <= b, "at most"),
+        ):
+            if bound is not None and broken(bound):
+                raise ConfigError(f"{self.path}: {value} is out of range; it must be {word} {bound}.")
+        return value
+
+    def _wrong(self, value: Any) -> ConfigError:
+        shown = "null" if value is None else repr(value)
+        return ConfigError(f"{self.path}: expected {self.type_name}, got {shown}.")
+
+
+def _unwrap(annotation: Any) -> tuple[bool, type, type | None]:
+    """(may be null, type, item type of a list)."""
+    optional = False
+    if isinstance(annotation, types.UnionType):
+        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
+        optional, annotation = True, inner[0]
+    if typing.get_origin(annotation) is list:
+        return optional, list, typing.get_args(annotation)[0]
+    return optional, annotation, None
+
+
+def _walk(node: type, prefix: str) -> dict[str, Leaf]:
+    found = {}
+    for f in fields(node):
+        path = f"{prefix}{f.name}"
+        if is_dataclass(f.type):
+            found |= _walk(f.type, f"{path}.")
+        else:
+            found[path] = Leaf(path, f.type, default=f.default, **f.metadata)
+    return found
+
+
+VOCABULARY: dict[str, Leaf] = _walk(Root, "")
+
+
+def declared_leaf(path: str, declaration: str) -> Leaf:
+    """A plugin's own leaf from its YAML: ``dynamic float``, ``static int``, ``static str`` …"""
+    kinds, names = ("static", "dynamic", "operational"), {t.__name__: t for t in (int, float, str, bool)}
+    words = str(declaration).split()
+    if len(words) != 2 or words[0] not in kinds or words[1] not in names:
+        raise ConfigError(
+            f"schema of {path}: '{declaration}' is not '<kind> <type>' with a kind of "
+            f"{', '.join(kinds)} and a type of {', '.join(names)}."
+        )
+    return Leaf(path, names[words[1]], words[0])

@@ -1,0 +1,130 @@
+"""What a dataset is, and the fixed rule that splits it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# A property of the datasets, never of a run: all runs see the same validation examples.
+SPLIT_SEED = 20_240_701
+
+
+class DataError(Exception):
+    """A dataset cannot be had as asked; the message says what to do. The command line exits 2."""
+
+
+class Split(NamedTuple):
+    x: np.ndarray  # (N, H, W, C) uint8 for images; float32 for digits and generated data
+    y: np.ndarray  # (N,) int32
+
+
+class Source(NamedTuple):
+    """What a dataset's `target` function returns, in the order in which it is published."""
+
+    classes: int
+    train: Split
+    test: Split
+
+
+@dataclass(frozen=True)
+class Dataset:
+    name: str
+    classes: int
+    train: Split
+    validation: Split
+    test: Split
+    crop_size: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example as the network sees it: after the crop."""
+        shape = self.train.x.shape[1:]
+        return shape if self.crop_size is None else (self.crop_size, self.crop_size, shape[-1])
+
+
+def fixed_permutation(size: int) -> np.ndarray:
+    """The one order in which a set of `size` examples is dealt into splits."""
+    return np.random.default_rng(SPLIT_SEED).permutation(size)
+
+
+def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
+    """Loads the dataset that `config`, a composed `conf/dataset` file, describes.
+
+    The training set is dealt in the order of `fixed_permutation`: its last
+    `round(validation_fraction * N)` examples are the validation split, the first `train_size`
+    of the others (null: all) are the training split. The test split is left as it is.
+
+    Raises:
+      DataError: the data is not there, or `config` asks for what it cannot give.
+    """
+    if not 0 <= validation_fraction < 1:
+        raise DataError(
+            f"train.validation_fraction is {validation_fraction}; it must be in [0, 1), "
+            "where 0 means that nothing is held out"
+        )
+    source = _target(config)(config)
+    _check_transforms(config, source.train.x.shape[1:])
+
+    order = fixed_permutation(len(source.train.y))
+    size = len(order) - round(validation_fraction * len(order))
+    taken = size if config.get("train_size") is None else config["train_size"]
+    if not 0 < taken <= size:
+        raise DataError(
+            f"dataset.train_size={taken}, but {config['name']} has {size} training examples after "
+            f"a validation split of {len(order) - size}; take 1 to {size}, or null for all of them"
+        )
+    return Dataset(
+        name=config["name"],
+        classes=source.classes,
+        train=_take(source.train, order[:taken]),
+        validation=_take(source.train, order[size:]),
+        test=source.test,
+        crop_size=config.get("crop_size"),
+    )
+
+
+def _take(split: Split, indices: np.ndarray) -> Split:
+    return Split(split.x[indices], split.y[indices])
+
+
+def _target(config: Mapping[str, Any]):
+    path = config["target"]
+    module, _, function = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"dataset.target={path!r} of {config['name']} cannot be imported ({error}); it must be "
+            "the dotted path of a function that takes this config and returns a "
+            "pcbench.data.Source, such as 'pcbench.data.tfds_source.load'"
+        ) from error
+
+
+def _check_transforms(config: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    name, crop = config["name"], config.get("crop_size")
+    padding = config.get("crop_padding", 0)
+    for key in ("mean", "std"):
+        if len(config[key]) not in (1, shape[-1]):
+            raise DataError(
+                f"dataset.{key} of {name} has {len(config[key])} numbers; give 1, or one for each "
+                f"of the {shape[-1]} channels"
+            )
+    if len(shape) != 3:
+        if crop is not None or padding or config.get("flip"):
+            raise DataError(
+                f"{name} has examples of shape {shape}, not images: "
+                "set dataset.crop_size=null dataset.crop_padding=0 dataset.flip=false"
+            )
+    elif crop is None:
+        if padding:
+            raise DataError(f"dataset.crop_padding={padding} of {name} needs a dataset.crop_size")
+    elif not 0 < crop <= min(shape[:2]):
+        # The padding does not help: test images are cropped without it.
+        raise DataError(
+            f"dataset.crop_size={crop} of {name}; its images are {shape[0]} x {shape[1]}, "
+            f"so take 1 to {min(shape[:2])}, or null for no crop"
+        )

@@ -1,0 +1,75 @@
+"""Layers as flax modules. Each parameter is declared with its role and fan-in.
+
+A layer holds no initialiser and no multiplier: both belong to the parameterisation, which reads the
+declarations (`networks/parameterisations.py`).
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from pcbench.networks.activations import IDENTITY, Activation
+
+
+class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
+    """A parameter with what a parameterisation must know of it.
+
+    ``role`` of the layer: input | hidden | residual | output; ``kind``: weight | bias.
+    """
+
+    value: Array
+    role: str = struct.field(pytree_node=False)
+    kind: str = struct.field(pytree_node=False)
+    fan_in: int = struct.field(pytree_node=False)
+
+    def unbox(self):
+        return self.value
+
+    def replace_boxed(self, value):
+        return self.replace(value=value)
+
+    def add_axis(self, index, params):
+        return self
+
+    def remove_axis(self, index, params):
+        return self
+
+
+def declare(role: str, kind: str, fan_in: int) -> Callable:
+    """An initialiser that only declares: zeros, to be drawn by the parameterisation."""
+    return lambda key, shape, dtype=jnp.float32: Declared(
+        jnp.zeros(shape, dtype), role, kind, fan_in
+    )
+
+
+class Dense(nn.Module):
+    """σ(W φ(source) + b), plus the source itself where `skip`.
+
+    `post` states have σ = the activation and φ = identity, `pre` states the other way round.
+    source: (B, …), flattened to (B, fan_in); returns (B, features).
+    """
+
+    features: int
+    role: str
+    activation: Activation = IDENTITY
+    source_activation: Activation = IDENTITY
+    bias: bool = True
+    skip: bool = False
+
+    @nn.compact
+    def pre(self, source: Array) -> Array:
+        """The pre-activation a = W φ(source) + b."""
+        source = self.source_activation(source.reshape(source.shape[0], -1))
+        fan_in = source.shape[-1]
+        weight = self.param("W", declare(self.role, "weight", fan_in), (fan_in, self.features))
+        a = source @ weight
+        if self.bias:
+            a = a + self.param("b", declare(self.role, "bias", fan_in), (self.features,))
+        return a
+
+    def __call__(self, source: Array) -> Array:
+        prediction = self.activation(self.pre(source))
+        return prediction + source if self.skip else prediction

@@ -1,0 +1,137 @@
+"""A network is a tuple of factors; each predicts one state from its sources.
+
+Parameters and states are tuples with one entry per factor. The entry of a *stack* (n identical
+factors in a row) carries a leading axis n: its layers are computed at once by one `vmap`, and the
+compiled program does not grow with n.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+INPUT = -1  # the source index that means the network's input
+
+
+@dataclass(frozen=True)
+class Factor:
+    """`module` predicts this factor's state from the states of `sources` (indices; INPUT: x).
+
+    A stack has `length` n: its first layer reads `sources`, each other one its predecessor.
+    """
+
+    module: nn.Module
+    sources: tuple[int, ...]
+    length: int | None = None
+
+    def apply(self, params, *sources: Array) -> Array:
+        return self.module.apply({"params": params}, *sources)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Factors in topological order; the last one is the output."""
+
+    factors: tuple[Factor, ...]
+    input_shape: tuple[int, ...] = field(default=())
+
+    @cached_property
+    def declared(self) -> tuple:
+        """The tree of `Declared` parameters (abstract values), stacks with their leading axis."""
+        return self._shapes[0]
+
+    @cached_property
+    def state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Per factor the shape of one sample's state, a stack's with its leading n."""
+        return tuple(
+            shape if f.length is None else (f.length, *shape)
+            for f, shape in zip(self.factors, self._shapes[1], strict=True)
+        )
+
+    @cached_property
+    def _shapes(self):
+        values, declared = {INPUT: jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)}, []
+        for k, factor in enumerate(self.factors):
+            sources = [values[s] for s in factor.sources]
+            values[k], variables = jax.eval_shape(
+                lambda *s, module=factor.module: module.init_with_output(jax.random.key(0), *s),
+                *sources,
+            )
+            params = variables.get("params", {})
+            if factor.length is not None:
+                stacked = lambda a, n=factor.length: jax.ShapeDtypeStruct((n, *a.shape), a.dtype)  # noqa: E731
+                params = jax.tree.map(stacked, params)
+            declared.append(params)
+        shapes = tuple(values[k].shape[1:] for k in range(len(self.factors)))
+        return tuple(declared), shapes
+
+    @property
+    def layers(self) -> int:
+        """Weight layers, those inside stacks counted singly."""
+        return sum(f.length or 1 for f in self.factors)
+
+    def sources(self, k: int, x: Array, states: tuple) -> list[Array]:
+        """What factor k reads: (B, …) each; of a stack, its last state."""
+        values = []
+        for s in self.factors[k].sources:
+            if s == INPUT:
+                values.append(x)
+            else:
+                values.append(states[s] if self.factors[s].length is None else states[s][-1])
+        return values
+
+    def forward(self, params: tuple, x: Array) -> tuple:
+        """Feed-forward pass: every state equals its prediction. x: (B, …)."""
+        states: tuple = ()
+        for k, factor in enumerate(self.factors):
+            sources = self.sources(k, x, states)
+            if factor.length is None:
+                states += (factor.apply(params[k], *sources),)
+            else:
+
+                def layer(h, p, factor=factor):
+                    h = factor.apply(p, h)
+                    return h, h
+
+                states += (jax.lax.scan(layer, sources[0], params[k])[1],)
+        return states
+
+    def predict(
+        self, params: tuple, x: Array, states: tuple, known: Mapping[int, Array] | None = None
+    ) -> tuple:
+        """Every factor's prediction from the *stated* sources, all layers at once.
+
+        `known` holds predictions that need no computing: those whose sources have not moved.
+        """
+        known = known or {}
+        predictions: tuple = ()
+        for k, factor in enumerate(self.factors):
+            if k in known:
+                predictions += (known[k],)
+                continue
+            sources = self.sources(k, x, states)
+            if factor.length is None:
+                predictions += (factor.apply(params[k], *sources),)
+            else:
+                inputs = jnp.concatenate([sources[0][None], states[k][:-1]])
+                predictions += (jax.vmap(factor.apply)(params[k], inputs),)
+        return predictions
+
+    @cached_property
+    def distances(self) -> tuple[int, ...]:
+        """Per state, the steps until an error at the output can reach it (output: 0).
+
+        One factor a step; of a stack, the distance of its last layer.
+        """
+        distance: dict[int, int] = {len(self.factors) - 1: 0}
+        for k in reversed(range(len(self.factors))):
+            entry = distance[k] + (self.factors[k].length or 1)
+            for s in self.factors[k].sources:
+                distance[s] = min(distance.get(s, entry), entry)
+        return tuple(distance[k] for k in range(len(self.factors)))
+
+

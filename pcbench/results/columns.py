@@ -1,0 +1,116 @@
+"""The columns of a row: type, unit, direction, meaning.
+
+Besides these a row holds every leaf of the config under its dotted path (``algorithm.step_size``)
+and what its task adds, whose names have no dot. Values that are undefined for a run are null.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+SCHEMA_VERSION = 1  # rises when a column changes its meaning
+STATUSES = ("completed", "diverged", "failed")
+
+Type = Literal["string", "integer", "float", "boolean", "list"]
+
+
+@dataclass(frozen=True)
+class Column:
+    type: Type
+    meaning: str
+    unit: str = ""  # "accuracy": a fraction, shown in percent, that is chance for a diverged run
+    higher_is_better: bool | None = None  # null: nothing to rank by
+
+
+def _string(meaning):
+    return Column("string", meaning)
+
+
+def _integer(meaning, **more):
+    return Column("integer", meaning, **more)
+
+
+def _float(meaning, **more):
+    return Column("float", meaning, **more)
+
+
+def _accuracy(meaning):
+    return Column("float", meaning, unit="accuracy", higher_is_better=True)
+
+
+def _cost(type_, meaning, unit):
+    return Column(type_, meaning, unit=unit, higher_is_better=False)
+
+
+COLUMNS: dict[str, Column] = {
+    # identity
+    "run_id": _string("hash of the config: all that changes the numbers"),
+    "status": _string(f"{', '.join(STATUSES)}; a diverged run had a non-finite loss or state"),
+    "sweep": Column("list", "sweeps that the run belongs to"),
+    "task": _string("what is learned and how it is scored"),
+    "dataset": _string("source of the examples"),
+    "model": _string("network"),
+    "width": _integer("units of a hidden layer", unit="units"),
+    "depth": _integer("weight layers, input and output layer included", unit="layers"),
+    "parameterisation": _string("scaling of weights, multipliers and learning rates with size"),
+    "algorithm": _string("learning algorithm"),
+    "variant": _string("algorithm with its static choices that differ from its defaults"),
+    "optimizer": _string("optimiser of the weights"),
+    "lr": _float("learning rate of the weights"),
+    "seed": _integer("random seed: initial weights, order, augmentation, noise"),
+    "epochs": _integer("passes over the training set", unit="epochs"),
+    # scores
+    "test_accuracy_final": _accuracy("on the test set, after the last epoch"),
+    "test_accuracy_at_best_validation": _accuracy(
+        "on the test set, at the epoch with the best validation accuracy; null without validation"
+    ),
+    "validation_accuracy_best": _accuracy("best over epochs, on the validation set"),
+    "test_accuracy_best_epoch": _accuracy(
+        "best over epochs on the test set itself; only under the protocol best_test_epoch"
+    ),
+    "chance": Column("float", "accuracy of guessing, 1 / classes; what a diverged run scores"),
+    "primary_metric": _string("the column by which the task ranks; null: test accuracy"),
+    "primary_higher_is_better": Column("boolean", "direction of primary_metric"),
+    # on the fixed probe batch, at the last epoch
+    "train_loss": _float("mean output loss", unit="per sample", higher_is_better=False),
+    "energy_initial": _float("mean energy before relaxation", unit="per sample"),
+    "energy_relaxed": _float("mean energy after relaxation", unit="per sample"),
+    "inference_residual": _float(
+        "norm of the energy's gradient in the relaxed states", higher_is_better=False
+    ),
+    "target_alignment": _float(
+        "cosine of the output's first-order change with the direction to the target",
+        higher_is_better=True,
+    ),
+    "target_alignment_finite": _float(
+        "target_alignment with the real weight update", higher_is_better=True
+    ),
+    "gradient_cosine": _float(
+        "cosine of the weight update with its reference: the BP gradient (pc, fenchel_young) or "
+        "the implicit gradient (hopfield)",
+        higher_is_better=True,
+    ),
+    # cost
+    "wall_s": _cost("float", "wall time of the run without compilation; shared in a pack", "s"),
+    "compile_s": _cost("float", "compilation time; shared in a pack", "s"),
+    "step_ms": _cost("float", "time of one training step; of the whole pack in a pack", "ms"),
+    "layer_updates": _cost("integer", "updates of one layer's states, over the run", "updates"),
+    "weight_updates": _cost("integer", "updates of the weights, over the run", "updates"),
+    "flops_per_step": _cost("float", "floating-point operations of one training step", "flop"),
+    "parameters": _integer("trained numbers", unit="numbers"),
+    # protocol
+    "energy": _string("energy of the layer states"),
+    "states": _string("pre or post: states before or after the activation"),
+    "protocol": _string("what chose the epoch (train.selection)"),
+    "stage": _string("tune: a trial of a search, seeds from 1000 up; report or null: what counts"),
+    "n_trials": _integer("trials of the search that chose this config", unit="trials"),
+    "pack_size": _integer("runs in the same compiled program; compare times only at 1"),
+    "pack_mode": _string("how the members of the pack were computed: vmap or map"),
+    # provenance
+    "device": _string("kind of device"),
+    "jax_version": _string("version of jax"),
+    "git_revision": _string("commit of pcbench's checkout; null where it was installed"),
+    "git_dirty": Column("boolean", "the checkout had uncommitted changes"),
+    "schema_version": _integer("version of these columns"),
+    "started": _string("start of the run, UTC, ISO 8601"),
+    "host": _string("name of the machine"),
+}

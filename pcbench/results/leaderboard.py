@@ -1,0 +1,331 @@
+"""Ranks variants. Configs are chosen on the validation set, never on the test set.
+
+A group is what may be compared: one task, dataset, network, size, parameterisation and protocol.
+Within it a variant is scored by one config: all leaves that change numbers except the seed. The
+config with the best mean validation accuracy over its seeds is chosen; where the variant has no
+validation score, nothing is selected and every config is an entry of its own.
+
+A diverged run scores chance on accuracies and nothing on other metrics; a failed run scores
+nothing; both are counted. Trials of a search (``stage=tune``) are ranked only when asked for.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pcbench.config.errors import ConfigError, nearest
+from pcbench.config.schema import VOCABULARY
+from pcbench.results.columns import COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SELECTION = "validation_accuracy_best"
+DEFAULT_METRIC = "test_accuracy_at_best_validation"
+WITHOUT_VALIDATION = "test_accuracy_final"
+PROTOCOL_METRICS = {"best_test_epoch": "test_accuracy_best_epoch"}
+GROUP = ("task", "dataset", "model", "parameterisation")
+SIZE = ("width", "depth", "model.widths")  # different sizes are different groups,
+MARKS = ("protocol", "schema_version")  # and so is what is not comparable
+NEEDED = (
+    "run_id", "status", "stage", "algorithm", "variant", "seed", "chance", "primary_metric",
+    "primary_higher_is_better", SELECTION, DEFAULT_METRIC, WITHOUT_VALIDATION,
+    *PROTOCOL_METRICS.values(),
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+class QueryError(ConfigError):
+    """A question that the table cannot answer: an unknown column, a value of the wrong type."""
+
+
+def leaderboard(
+    rows: "pa.Table | Iterable[Mapping[str, Any]]",
+    metric: str | None = None,
+    where: Mapping[str, Any] | None = None,
+    by: str | Iterable[str] | None = None,
+    higher_is_better: bool | None = None,
+) -> dict[str, Any]:
+    """``{metric, higher_is_better, groups: [{task, dataset, model, parameterisation, entries}]}``.
+
+    `rows` is what `table()` gives, or dicts. Without `metric` every group has its own, named in
+    the group (``groups[i]["metric"]``); the top level then names it where all agree. `where` keeps
+    the rows whose columns have these values (``null`` for missing, a member for a list). `by`
+    names further columns to group by. `higher_is_better` is needed only for a metric without a
+    declared direction. Intervals are 95 % Student-t over seeds, unclipped, null for one seed.
+    Raises QueryError.
+    """
+    from pcbench.results.table import from_rows
+
+    data = rows if hasattr(rows, "column_names") else from_rows(rows)
+    where, by = dict(where or {}), [by] if isinstance(by, str) else list(by or [])
+    for column in [*where, *by, *([metric] if metric else [])]:
+        if column not in data.column_names:
+            ends = [n for n in data.column_names if n.endswith(f".{column}")]  # of a leaf
+            hint = nearest(min(ends, default=column), data.column_names)
+            raise QueryError(f"unknown column '{column}'.{hint}")
+    if metric is not None:
+        _require_number(data, metric)
+    found = data.num_rows
+    data = _filtered(data, where)
+    leaves = _varying_leaves(data)
+    groups = [c for c in (*GROUP, *SIZE, *MARKS, *by) if c in data.column_names]
+    wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *([metric] if metric else [])])
+    primary = set(data["primary_metric"].unique().to_pylist()) & set(data.column_names)
+    selected = data.select([*wanted, *(primary - wanted.keys())]).to_pylist()
+    searching = "stage" in where or "stage" in by
+    tuning = 0 if searching else sum(row["stage"] == "tune" for row in selected)
+    if not searching:
+        selected = [row for row in selected if row["stage"] != "tune"]
+
+    if metric is not None:  # not by group: only the task that has it may declare its direction
+        higher_is_better = _direction(metric, selected, higher_is_better)
+    split: dict[tuple, list[Row]] = defaultdict(list)
+    for row in selected:
+        for key in _group_keys(row, groups):
+            split[key].append(row)
+    ranked = [
+        _group(dict(zip(groups, key, strict=True)), members, leaves, metric, higher_is_better)
+        for key, members in sorted(split.items(), key=lambda item: _order(item[0]))
+        if metric is None or _concerns(metric, members)
+    ]
+    directions = {(g["metric"], g["higher_is_better"]) for g in ranked}
+    name, higher = directions.pop() if len(directions) == 1 else (metric or DEFAULT_METRIC, None)
+    if higher is None:
+        higher = _direction(name, [], higher_is_better)
+    return {
+        "metric": name,
+        "higher_is_better": higher,
+        "groups": ranked,
+        "selection": SELECTION,
+        "where": {column: str(value) for column, value in where.items()},
+        "rows": {"found": found, "ranked": len(selected), "tuning": tuning},
+    }
+
+
+def interval(values: list[float]) -> tuple[float | None, float | None]:
+    """The 95 % Student-t interval of the mean; nulls for a single value."""
+    from scipy.special import stdtrit  # scipy.stats alone takes 0.6 s to import
+
+    count = len(values)
+    if count < 2:
+        return None, None
+    mean = math.fsum(values) / count
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (count - 1))
+    half = float(stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
+    return mean - half, mean + half
+
+
+def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_better) -> Row:
+    metric = metric or _default_metric(key, rows)
+    higher = _direction(metric, rows, higher_is_better)
+    validated = any(row[SELECTION] is not None for row in rows)
+    variants: dict[tuple, list[Row]] = defaultdict(list)
+    for row in rows:
+        variants[row["algorithm"], row["variant"] or row["algorithm"]].append(row)
+    entries = []
+    for (algorithm, variant), members in variants.items():
+        for entry in _entries(members, leaves, metric, validated):
+            entries.append({"rank": None, "algorithm": algorithm, "variant": variant, **entry})
+    sign = -1 if higher else 1
+    entries.sort(
+        key=lambda e: (
+            e["mean"] is None, sign * (e["mean"] or 0.0), e["variant"] or "", e["run_ids"]
+        )
+    )  # fmt: skip
+    for place, entry in enumerate(entries, start=1):
+        before = entries[place - 2] if place > 1 else None
+        if entry["mean"] is not None:
+            tied = before is not None and before["mean"] == entry["mean"]
+            entry["rank"] = before["rank"] if tied else place
+    status = dict(Counter(row["status"] for row in rows))
+    return {
+        **key,
+        "metric": metric,
+        "higher_is_better": higher,
+        "status": status,
+        "entries": entries,
+    }
+
+
+def _concerns(metric: str, rows: list[Row]) -> bool:
+    """False for completed runs that have no such value, as those of another task."""
+    completed = [row for row in rows if row["status"] == "completed"]
+    return not completed or any(row[metric] is not None for row in completed)
+
+
+def _entries(rows: list[Row], leaves: list[str], metric: str, validated: bool) -> list[Row]:
+    """The variant's scores: of the chosen config, or of each where nothing can be chosen."""
+    configs: dict[tuple, list[Row]] = defaultdict(list)
+    for row in rows:
+        configs[tuple(_leaf(row, leaf) for leaf in leaves)].append(row)
+    differing = [i for i in range(len(leaves)) if len({key[i] for key in configs}) > 1]
+    validation = {}
+    if validated:
+        scores = {key: _scores(members, SELECTION) for key, members in configs.items()}
+        validation = {key: _mean(list(s.values())) for key, s in scores.items() if s}
+    if validation:
+        chosen = [max(sorted(validation, key=_order), key=validation.__getitem__)]
+    else:
+        chosen = sorted(configs, key=_order)
+    entries = []
+    for key in chosen:
+        scored = _scores(configs[key], metric)
+        values = list(scored.values())
+        low, high = interval(values)
+        status = Counter(row["status"] for row in configs[key])
+        entries.append(
+            {
+                "mean": _mean(values) if values else None,
+                "low": low,
+                "high": high,
+                "seeds": len(values),
+                "run_ids": list(scored),
+                "completed": status["completed"],
+                "asked": len(configs[key]),
+                "status": dict(status),
+                "config": {leaves[i]: key[i] for i in differing},
+                "configs": len(configs),  # how many the choice was made from, or the variant has
+                "validation": validation.get(key),
+            }
+        )
+    return entries
+
+
+def _scores(rows: list[Row], metric: str) -> dict[str, float]:
+    """Run id → value, by seed, of the runs that have one."""
+    accuracy = metric in COLUMNS and COLUMNS[metric].unit == "accuracy"
+    found = {}
+    for row in sorted(rows, key=lambda r: _order((r["seed"], r["run_id"]))):
+        value = row[metric] if row["status"] == "completed" else None
+        if row["status"] == "diverged" and accuracy:
+            value = row["chance"] or 0.0
+        if value is not None and math.isfinite(value):
+            found[row["run_id"]] = value
+    return found
+
+
+def _default_metric(key: Row, rows: list[Row]) -> str:
+    if key.get("protocol") in PROTOCOL_METRICS:
+        return PROTOCOL_METRICS[key["protocol"]]
+    completed = [row for row in rows if row["status"] == "completed"]
+    primary = {row["primary_metric"] for row in rows} - {None}
+    if len(primary) == 1 and (name := primary.pop()) in rows[0]:
+        unit = COLUMNS[name].unit if name in COLUMNS else ""
+        if unit != "accuracy":  # which of the test accuracies is decided below
+            return name
+    if any(row[DEFAULT_METRIC] is None for row in completed):
+        return WITHOUT_VALIDATION
+    return DEFAULT_METRIC
+
+
+def _direction(metric: str, rows: list[Row], higher_is_better: bool | None) -> bool:
+    if higher_is_better is not None:
+        return higher_is_better
+    if metric in COLUMNS and COLUMNS[metric].higher_is_better is not None:
+        return COLUMNS[metric].higher_is_better
+    for row in rows:
+        if row["primary_metric"] == metric and row["primary_higher_is_better"] is not None:
+            return row["primary_higher_is_better"]
+    if metric not in COLUMNS and not rows:  # no groups: nothing to rank
+        return True
+    ranked = [n for n, c in COLUMNS.items() if c.higher_is_better is not None]
+    raise QueryError(
+        f"'{metric}' has no declared direction, so nothing says which end is best. With one: "
+        f"{', '.join(ranked)}, and a task's primary metric."
+    )
+
+
+def _require_number(data: "pa.Table", metric: str) -> None:
+    import pyarrow as pa
+
+    def is_number(type_) -> bool:
+        return pa.types.is_integer(type_) or pa.types.is_floating(type_)
+
+    if not is_number(data.schema.field(metric).type):
+        numeric = [f.name for f in data.schema if is_number(f.type)]
+        raise QueryError(f"'{metric}' is not a number." + nearest(metric, numeric))
+
+
+def _filtered(data: "pa.Table", where: Mapping[str, Any]) -> "pa.Table":
+    import pyarrow as pa
+
+    for column, wanted in where.items():
+        matches = _matcher(column, data.schema.field(column).type, wanted)
+        data = data.filter(pa.array(map(matches, data[column].to_pylist()), pa.bool_()))
+    return data
+
+
+def _matcher(column: str, type_: "pa.DataType", wanted: Any):
+    """Whether a value of the column is the wanted one, which the command line gives as text."""
+    import pyarrow as pa
+
+    text = "null" if wanted is None else str(wanted)
+    if text.lower() in ("null", "none"):
+        return lambda value: value is None
+    if pa.types.is_list(type_):
+        return lambda value: text in (value or ())
+    if pa.types.is_boolean(type_):
+        if text.lower() not in ("true", "false"):
+            raise QueryError(f"{column}={text}: the column is true, false or null.")
+        return lambda value: value is (text.lower() == "true")
+    if pa.types.is_integer(type_) or pa.types.is_floating(type_):
+        try:
+            number = float(text)
+        except ValueError:
+            raise QueryError(f"{column}={text}: the column holds numbers (or null).") from None
+        return lambda value: value == number
+    return lambda value: value == text
+
+
+def _varying_leaves(data: "pa.Table") -> list[str]:
+    """The leaves of the config that change numbers and are not the same in every row.
+
+    A leaf has a dot, or is one of the vocabulary's few top-level ones; a task's column has none.
+    """
+
+    def is_leaf(name: str) -> bool:
+        known = VOCABULARY.get(name)
+        if name in COLUMNS or (known is None and "." not in name):
+            return False
+        return name.split(".")[0] not in ("executor", "logging") and (
+            known is None or known.kind != "operational"
+        )
+
+    leaves = [name for name in data.column_names if is_leaf(name)]
+    return [name for name in leaves if len(data[name].unique()) > 1]
+
+
+def _leaf(row: Row, name: str) -> Any:
+    """A leaf that a run was made before is equal to the default with which it was introduced."""
+    value = row[name]
+    known = VOCABULARY.get(name)
+    return None if known is not None and value == known.default else value
+
+
+def _group_keys(row: Row, columns: list[str]) -> list[tuple]:
+    """The groups of a row: one, or several where it is grouped by a list (its sweeps)."""
+    keys: list[tuple] = [()]
+    for column in columns:
+        value = row[column]
+        values = (value or [None]) if isinstance(value, list) else [value]
+        keys = [(*key, v) for key in keys for v in values]
+    return keys
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _order(key: tuple) -> list[tuple]:
+    """A sort key for values of any types: null, then numbers, then the rest as text."""
+    return [
+        (0, 0.0, "")
+        if value is None
+        else (1, float(value), "")
+        if isinstance(value, int | float)
+        else (2, 0.0, str(value))
+        for value in key
+    ]

@@ -1,0 +1,204 @@
+"""The compiled program of a static config: `init`, `epoch`, `evaluate`, `measure`.
+
+Every function works on a *pack*: its carry and its numbers have a leading member axis; the data are
+shared. A pack of one is the single run.
+
+- mode ``none``: one member, without the axis inside;
+- mode ``map``: one member after the other inside the program, bit for bit equal to single runs;
+- mode ``vmap``: all members at once.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from pcbench.algorithms.base import Algorithm, Batch, State
+from pcbench.config import Config, load_target
+from pcbench.data.transforms import augment, evaluate_crop, normalise
+from pcbench.metrics import flops
+from pcbench.metrics.probe import probe
+from pcbench.training.learner import Learner
+from pcbench.training.schedules import SCHEDULES
+
+PROBE_SIZE = 256
+EVALUATION_BATCH = 1000  # bounds the memory of an evaluation
+ROLES = ("weights", "order", "augmentation", "noise", "probe")  # of random keys; only append
+
+
+class Carry(NamedTuple):
+    """All that a run carries from epoch to epoch: one serialisable pytree."""
+
+    state: State
+    epoch: Array
+
+
+def member_key(hyper: Mapping, role: str) -> Array:
+    """A key from the member's own seed and a role: never from its place, never from the rule."""
+    return jax.random.fold_in(jax.random.key(hyper["seed"]), ROLES.index(role))
+
+
+@contextmanager
+def numerics(config: Config):
+    """The floating-point types and the product precision of a config."""
+    matmul = config["matmul_precision"]
+    if config["precision"] == "bfloat16":
+        matmul = "BF16_BF16_F32"
+    with ExitStack() as stack:
+        stack.enter_context(jax.enable_x64(config["precision"] == "float64"))
+        stack.enter_context(jax.default_matmul_precision(matmul))
+        yield
+
+
+def hyper_of(configs: list[Config]) -> dict:
+    """The dynamic leaves of a pack, stacked: {group: {key: (members,) or (members, n)}}."""
+    from pcbench.config.config import nest
+
+    stacked = {}
+    for path, first in configs[0].kind("dynamic").items():
+        if first is None:
+            continue
+        values = [config[path] for config in configs]
+        dtype = jnp.uint32 if path == "seed" else jnp.result_type(float)
+        stacked[path] = jnp.asarray(values, dtype)
+    return nest(stacked)
+
+
+@dataclass
+class Program:
+    """Compiled functions of one static config, for packs of one size in one mode."""
+
+    algorithm: Algorithm
+    task: Any
+    dataset: Mapping  # the composed `dataset` group
+    batch_size: int
+    mode: str = "none"
+    compile_s: float = 0.0
+    _compiled: dict = field(default_factory=dict)
+
+    def call(self, name: str, carry: Carry | None, hyper: dict, *data: Array, **static) -> Any:
+        """Call a function below for all members, compiled ahead of time on first use (its cost adds
+        to `compile_s`). An epoch's carry is donated: it must not be used again."""
+        args = (carry, hyper, *data)
+        shapes = jax.tree.map(lambda a: (a.shape, a.dtype), args)
+        key = (name, tuple(sorted(static.items())), str(shapes))
+        if key not in self._compiled:
+            started = time.perf_counter()
+            function = self._packed(partial(getattr(self, f"_{name}"), **static))
+            donate = (0,) if name == "epoch" else ()
+            self._compiled[key] = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+            self.compile_s += time.perf_counter() - started
+        return self._compiled[key](*args)
+
+    def _packed(self, function: Callable) -> Callable:
+        """Lift a function of one member's carry and numbers to a pack; the data are shared."""
+
+        def packed(carry, hyper, *data):
+            if self.mode == "vmap":
+                return jax.vmap(lambda c, h: function(c, h, *data))(carry, hyper)
+            if self.mode == "map":
+                return jax.lax.map(lambda member: function(*member, *data), (carry, hyper))
+            single = jax.tree.map(lambda a: a[0], (carry, hyper))
+            return jax.tree.map(lambda a: a[None], function(*single, *data))
+
+        return packed
+
+    def _init(self, _: None, hyper: dict) -> Carry:
+        return Carry(self.algorithm.init(member_key(hyper, "weights")), jnp.zeros((), jnp.int32))
+
+    def _epoch(self, carry: Carry, hyper: dict, x: Array, y: Array, *, steps: int) -> Carry:
+        """`steps` batches in an order of their own for every epoch and seed."""
+        epoch = carry.epoch
+        key = jax.random.fold_in(member_key(hyper, "order"), epoch)
+        order = jax.random.permutation(key, x.shape[0])[: steps * self.batch_size]
+        noise = jax.random.fold_in(member_key(hyper, "noise"), epoch)
+        crops = jax.random.fold_in(member_key(hyper, "augmentation"), epoch)
+
+        def step(state: State, inputs):
+            n, index = inputs
+            images = self._augmented(jax.random.fold_in(crops, n), x[index])
+            batch = Batch(self._normalised(images), self.task.target(y[index]), index, epoch)
+            return self.algorithm.step(state, batch, hyper, jax.random.fold_in(noise, n)), None
+
+        batches = (jnp.arange(steps), order.reshape(steps, self.batch_size))
+        state, _ = jax.lax.scan(step, carry.state, batches)
+        return Carry(state, epoch + 1)
+
+    def _evaluate(self, carry: Carry, hyper: dict, x: Array) -> dict[str, Array]:
+        """The answer to every input, and whether all weights are finite."""
+        weights = self.algorithm.learner.weights(carry.state.params, hyper)
+        n = x.shape[0]
+        size = min(EVALUATION_BATCH, n)
+        index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
+
+        def answer(rows):
+            images = evaluate_crop(x[rows], self.dataset["crop_size"])
+            outputs = self.algorithm.predict(weights, self._normalised(images))
+            return self.task.answer(outputs)
+
+        answers = jax.lax.map(answer, index).reshape(-1)[:n]
+        return {"answers": answers.astype(jnp.int32), "finite": _finite(carry.state.params)}
+
+    def _measure(self, carry: Carry, hyper: dict, x: Array, y: Array) -> dict[str, Array]:
+        """The probe metrics on PROBE_SIZE training samples chosen by the seed."""
+        key = member_key(hyper, "probe")
+        size = min(PROBE_SIZE, x.shape[0])
+        index = jax.random.permutation(key, x.shape[0])[:size]
+        images = evaluate_crop(x[index], self.dataset["crop_size"])
+        epoch = jnp.maximum(carry.epoch - 1, 0)
+        batch = Batch(self._normalised(images), self.task.target(y[index]), index, epoch)
+        return probe(self.algorithm, carry.state, batch, hyper, jax.random.fold_in(key, 1))
+
+    def _augmented(self, key: Array, x: Array) -> Array:
+        d = self.dataset
+        return augment(key, x, d["crop_size"], d["crop_padding"], d["flip"])
+
+    def _normalised(self, x: Array) -> Array:
+        return normalise(x, self.dataset["mean"], self.dataset["std"], jnp.result_type(float))
+
+    def flops_per_step(self, hyper: dict, x: Array, y: Array) -> float:
+        """Operations of one training step of one member, data handling left out."""
+        one = jax.tree.map(lambda a: a[0], hyper)
+        images = jax.eval_shape(
+            lambda v: self._normalised(evaluate_crop(v, self.dataset["crop_size"])),
+            jax.ShapeDtypeStruct((self.batch_size, *x.shape[1:]), x.dtype),
+        )
+        state = jax.eval_shape(self.algorithm.init, jax.random.key(0))
+        labels = jax.ShapeDtypeStruct((self.batch_size,), y.dtype)
+        target = jax.eval_shape(self.task.target, labels)
+        zero = jax.ShapeDtypeStruct((), jnp.int32)
+        batch = Batch(images, target, jax.ShapeDtypeStruct((self.batch_size,), jnp.int32), zero)
+        return flops.count(self.algorithm.step, state, batch, one, jax.random.key(0))
+
+
+def build(config: Config, data_shape: tuple[int, ...], classes: int, steps: int, mode: str):
+    """A `Program` from a config's static leaves; `steps`: all weight updates of the run."""
+    task = load_target(config["task.target"])(classes, config["task.loss"])
+    network = load_target(config["model.target"])(config["model"], data_shape, task.outputs)
+    optimizer = config["optimizer"]
+    learner = Learner(
+        network,
+        load_target(config["parameterisation.target"])(),
+        load_target(optimizer["target"]),
+        SCHEDULES[optimizer["schedule"]](optimizer, steps),
+    )
+    kinds = {p: leaf.kind for p, leaf in config.leaves.items()}
+    choices = {
+        key: value
+        for key, value in config["algorithm"].items()
+        if kinds[f"algorithm.{key}"] == "static" and key not in ("name", "version")
+    }
+    algorithm = load_target(config["algorithm.target"])(
+        network, task.output_energy, learner, **choices
+    )
+    return Program(algorithm, task, config["dataset"], config["train.batch_size"], mode)
+
+
+def _finite(tree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

@@ -1,0 +1,42 @@
+"""What every test shares: a compilation cache, one core's worth of threads, the datasets' folder.
+
+Only environment variables are set, so that a test which needs no JAX does not import it.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _threads_per_worker() -> int:
+    """The cores shared out over the xdist workers, at least one each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+# XLA reads NPROC for the size of its pool, BLAS and OpenMP read theirs. Without a bound, two
+# workers on two cores run four computing threads and take turns.
+for _name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, str(_threads_per_worker()))
+
+# Compilation takes most of the tests' time, and the programs seldom change between two runs.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@pytest.fixture(scope="session")
+def tfds_dir() -> Path:
+    """The prepared TFDS datasets; the test is skipped where TFDS_DATA_DIR names no folder."""
+    name = os.environ.get("TFDS_DATA_DIR")
+    if not name:
+        pytest.skip("TFDS_DATA_DIR is not set: no prepared datasets to read")
+    if not Path(name).is_dir():
+        pytest.skip(f"TFDS_DATA_DIR names no folder: {name}")
+    return Path(name)
