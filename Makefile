@@ -1,16 +1,13 @@
 # pcbench: every target makes the environment it needs. `make` alone prints this list.
 #   PYTHON=python3.12 make setup     another interpreter (3.11 or later)
-#   make paper-NAME SCALE=smoke      smoke, cpu or full
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
-SCALE ?= cpu
-PAPERS := $(sort $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench leaderboard papers clean
+.PHONY: help setup demo test test-all lint format leaderboard clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,16 +41,8 @@ format: $(STAMP) ## rewrite the sources in that style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## step and compile time on this machine
-	$(BIN)/pcbench bench
-
 leaderboard: $(STAMP) ## the ranking of what has been run
 	$(BIN)/pcbench leaderboard
-
-paper-%: $(STAMP) ## one published table, ours beside theirs
-	$(BIN)/pcbench paper run $* --scale $(SCALE)
-
-papers: $(PAPERS:%=paper-%) ## all of them
 
 clean: ## the environment and the caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

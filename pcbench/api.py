@@ -44,8 +44,9 @@ def run(
     config = single(overrides)
     require_implemented(config)
     store = Store(results)
-    if not force and config.run_id in store.finished():
+    if not force and store.holds(config.run_id):
         return store.read(config.run_id)
+    store.require_writable()
     return run_pack([config], "none", store, observe)[0]
 
 

@@ -170,6 +170,7 @@ def sweep(arguments, retry, force, results, json):
 
     name, configs, plan, store = read_sweep(arguments, retry, force, results)
     label = Path(name).stem if name else "overrides"
+    store.require_writable()
     store.add_to_sweep(label, [config.run_id for config in configs])
     click.echo(f"{plan.runs} runs, {plan.finished} finished, {len(plan.configs)} to run", err=True)
     records = []

@@ -4,7 +4,6 @@ One Hydra composition serves every config with the same choices (`Composer` keep
 what makes a plan of thousands of runs fast.
 """
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
@@ -156,9 +155,3 @@ def load_target(target: str):
 
     module, _, name = target.rpartition(".")
     return getattr(import_module(module), name)
-
-
-def cache_dir() -> Path:
-    """Where decoded data and compiled programs are kept (``PCBENCH_CACHE_DIR``)."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pcbench"
-    return Path(os.environ.get("PCBENCH_CACHE_DIR", default))

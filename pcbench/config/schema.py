@@ -44,6 +44,9 @@ def operational(default=None, doc="", **limits):
     return _leaf("operational", default, doc, **limits)
 
 
+ACTIVATIONS = (
+    "identity", "relu", "leaky_relu", "hard_sigmoid", "hard_tanh", "sigmoid", "tanh", "gelu", "silu",
+)  # fmt: skip
 UPDATERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lion", "yogi", "sign_sgd")
 
 
@@ -91,7 +94,7 @@ class Model(Choice):
     widths: list[int] | None = static(
         None, "units of each hidden layer; null: width everywhere", minimum=1
     )
-    activation: str = static(doc="activation of the hidden layers")
+    activation: str = static(doc="activation of the hidden layers", choices=ACTIVATIONS)
     states: str = static(
         "post", "states hold σ(Wh) (post) or Wσ(z) (pre)", choices=("post", "pre")
     )
@@ -198,7 +201,11 @@ class Root:
     executor: Executor = field(default_factory=Executor)
     train: Train = field(default_factory=Train)
     logging: Logging = field(default_factory=Logging)
-    seed: int = dynamic(doc="random seed: initial weights, order, augmentation, noise", minimum=0)
+    seed: int = dynamic(
+        doc="random seed: initial weights, order, augmentation, noise",
+        minimum=0,
+        maximum=2**32 - 1,
+    )
     precision: str = static(
         "float32", "floating point of states and weights; bfloat16: of products only",
         choices=("float32", "float64", "bfloat16"),

@@ -170,7 +170,7 @@ def _decode(name: str, prepared: Prepared) -> dict[str, np.ndarray]:
 
     arrays = {}
     for ours, theirs in (("train", "train"), ("test", prepared.test_split)):
-        # Images are decoded below, not by TFDS: half the time (CIFAR-10, 13 s to 9 s), and TFDS
+        # Images are decoded below, not by TFDS: CIFAR-10 takes 9 s, not about 14, and TFDS
         # takes OpenCV where it is installed, whose JPEG decoder gives other pixels than Pillow's.
         # Threads make it slower: images this small leave the interpreter lock too briefly.
         examples = tfds.data_source(

@@ -23,7 +23,6 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     """Reads the official archive as it is: 110,000 small files need not be unpacked."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "The images as published, classes in the order of wnids.txt."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Optional: put {_ARCHIVE} there, and it is used instead of a download from {_URL}."
     )

@@ -19,7 +19,7 @@ def augment(
     """Mirrors half of the images, and crops each at a random place after padding it with zeros.
 
     Mirroring first has the same distribution as last, since crops are drawn symmetrically, and
-    compiles to a tenth of the time on a CPU (128 of CIFAR-10: 1.1 ms against 11 ms in a scan).
+    XLA fuses it better (128 CIFAR-10 images in a scan, two CPU cores: 1 to 2 ms against 8).
 
     Args:
       key: a PRNG key.

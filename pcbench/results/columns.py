@@ -75,7 +75,7 @@ COLUMNS: dict[str, Column] = {
     "energy_initial": _float("mean energy before relaxation", unit="per sample"),
     "energy_relaxed": _float("mean energy after relaxation", unit="per sample"),
     "inference_residual": _float(
-        "norm of the energy's gradient in the relaxed states", higher_is_better=False
+        "norm of the energy's gradient in the states, relaxed over initial", higher_is_better=False
     ),
     "target_alignment": _float(
         "cosine of the output's first-order change with the direction to the target",
@@ -90,9 +90,9 @@ COLUMNS: dict[str, Column] = {
         higher_is_better=True,
     ),
     # cost
-    "wall_s": _cost("float", "wall time of the run without compilation; shared in a pack", "s"),
-    "compile_s": _cost("float", "compilation time; shared in a pack", "s"),
-    "step_ms": _cost("float", "time of one training step; of the whole pack in a pack", "ms"),
+    "wall_s": _cost("float", "wall time, compilation included; in a pack, of the pack", "s"),
+    "compile_s": _cost("float", "compilation time; in a pack, of the pack", "s"),
+    "step_ms": _cost("float", "median time of one training step; in a pack, its share of the pack's step", "ms"),
     "layer_updates": _cost("integer", "updates of one layer's states, over the run", "updates"),
     "weight_updates": _cost("integer", "updates of the weights, over the run", "updates"),
     "flops_per_step": _cost("float", "floating-point operations of one training step", "flop"),
@@ -104,7 +104,7 @@ COLUMNS: dict[str, Column] = {
     "stage": _string("tune: a trial of a search, seeds from 1000 up; report or null: what counts"),
     "n_trials": _integer("trials of the search that chose this config", unit="trials"),
     "pack_size": _integer("runs in the same compiled program; compare times only at 1"),
-    "pack_mode": _string("how the members of the pack were computed: vmap or map"),
+    "pack_mode": _string("how the members of the pack were computed: none, map or vmap"),
     # provenance
     "device": _string("kind of device"),
     "jax_version": _string("version of jax"),

@@ -131,6 +131,17 @@ class Store:
         with whole_file(directory / RECORD) as file:
             file.write(record.to_json().encode() + b"\n")
 
+    def holds(self, run_id: str) -> bool:
+        """Whether there is a record of the run, valid or not."""
+        return (self.path(run_id) / RECORD).exists()
+
+    def require_writable(self) -> None:
+        """Raises RecordError now rather than after hours of training."""
+        probe = self.root / ".writable"
+        with whole_file(probe) as file:
+            file.write(b"")
+        probe.unlink(missing_ok=True)
+
     def read(self, run_id: str) -> Record:
         """The record of a finished run. Raises RecordError: missing, truncated or changed."""
         path = self.path(run_id) / RECORD
