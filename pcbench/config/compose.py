@@ -62,13 +62,13 @@ def find_yaml(group: str, name: str) -> Path:
 def parse(overrides: Sequence[str]):
     """Hydra's override grammar; ConfigError for what is not in it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException
 
     parser, parsed = OverridesParser.create(), []
     for text in overrides:
         try:
             override = parser.parse_override(text)
-        except OverrideParseException as error:
+        except HydraException as error:
             detail = str(error).splitlines()[0]
             raise ConfigError(f"cannot read the override '{text}': {detail}") from None
         if override.is_delete() or override.is_add() or override.is_force_add():

@@ -11,8 +11,8 @@ class ConfigError(Exception):
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """The end of an error message: the nearest match, if any, and all that is allowed."""
     allowed = sorted(set(allowed))
-    matches = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
-    if not matches:  # a leaf is often right under the wrong group
-        matches = [a for a in allowed if a.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
+    last = word.rsplit(".", 1)[-1]  # a key is often right under the wrong group, or under none
+    matches = [a for a in allowed if "." in a and a.rsplit(".", 1)[-1] == last]
+    matches = matches or difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
     hint = f" Did you mean '{matches[0]}'?" if matches else ""
     return f"{hint} Allowed: {', '.join(allowed) or 'nothing'}."

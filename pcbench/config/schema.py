@@ -13,6 +13,7 @@ leaf was introduced and is never changed; YAML files may choose other values.
 A plugin declares leaves of its own in its YAML: ``schema: {damping: dynamic float}``.
 """
 
+import math
 import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -266,6 +267,8 @@ class Leaf:
         raise self._wrong(value)
 
     def _limited(self, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{self.path}: {value} is not a finite number.")
         if self.choices and value not in self.choices:
             raise ConfigError(
                 f"{self.path}: '{value}' is not a choice." + nearest(str(value), self.choices)

@@ -12,6 +12,7 @@ from flax import struct
 from jax import Array
 
 from pcbench.networks.activations import IDENTITY, Activation
+from pcbench.networks.products import product
 
 
 class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
@@ -65,7 +66,7 @@ class Dense(nn.Module):
         source = self.source_activation(source.reshape(source.shape[0], -1))
         fan_in = source.shape[-1]
         weight = self.param("W", declare(self.role, "weight", fan_in), (fan_in, self.features))
-        a = source @ weight
+        a = product(source, weight)
         if self.bias:
             a = a + self.param("b", declare(self.role, "bias", fan_in), (self.features,))
         return a

@@ -24,6 +24,7 @@ from pcbench.config import Config, load_target
 from pcbench.data.transforms import augment, evaluate_crop, normalise
 from pcbench.metrics import flops
 from pcbench.metrics.probe import probe
+from pcbench.networks.products import BFLOAT16
 from pcbench.training.learner import Learner
 from pcbench.training.schedules import SCHEDULES
 
@@ -49,7 +50,7 @@ def numerics(config: Config):
     """The floating-point types and the product precision of a config."""
     matmul = config["matmul_precision"]
     if config["precision"] == "bfloat16":
-        matmul = "BF16_BF16_F32"
+        matmul = BFLOAT16
     with ExitStack() as stack:
         stack.enter_context(jax.enable_x64(config["precision"] == "float64"))
         stack.enter_context(jax.default_matmul_precision(matmul))

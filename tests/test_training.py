@@ -1,0 +1,246 @@
+"""Training: compilations, packs, reproducibility, precision, protocols."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import batch, build, hyper, network
+
+from pcbench.algorithms.bp import BP
+from pcbench.algorithms.pc import PC
+from pcbench.config import ConfigError
+from pcbench.metrics import flops
+from pcbench.sweeps.expand import expand, single
+from pcbench.training.learner import Learner
+from pcbench.training.program import hyper_of
+from pcbench.training.schedules import SCHEDULES
+from pcbench.training.train import _Recent, epoch_lengths, train
+
+SMALL = ["train.epochs=2", "model.width=16", "model.depth=3"]
+
+
+def test_changing_numbers_compiles_nothing_again():
+    """Seed, learning rates, momenta, weight decay: one program. A step count: another one."""
+    events = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: events.append(name) if "backend_compile" in name else None
+    )
+    train([single(SMALL)])
+    assert events  # the listener hears compilations
+    events.clear()
+    for override in (
+        "seed=5",
+        "optimizer.lr=0.02",
+        "optimizer.weight_decay=0.1",
+        "algorithm.step_size=0.3",
+        "algorithm.momentum=0",
+        "parameterisation.gamma0=2",
+    ):
+        train([single([*SMALL, override])])
+    assert not events
+    train([single([*SMALL, "algorithm.steps=3"])])
+    assert events
+
+
+def pack_of(mode, overrides):
+    configs, _ = expand(None, [*SMALL, *overrides])
+    return configs, train(configs, mode)
+
+
+@pytest.mark.parametrize("algorithm", ["bp", "pc"])
+def test_a_map_pack_equals_single_runs_bit_for_bit(algorithm):
+    overrides = [f"algorithm={algorithm}", "seed=0,1", "optimizer.lr=0.001,0.01"]
+    configs, outcomes = pack_of("map", overrides)
+    for config, packed in zip(configs, outcomes, strict=True):
+        alone = train([config])[0]
+        assert packed.arrays.keys() == alone.arrays.keys()
+        for name, array in alone.arrays.items():
+            np.testing.assert_array_equal(packed.arrays[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("algorithm", ["bp", "pc"])
+def test_a_vmap_pack_equals_single_runs_after_a_step(algorithm):
+    overrides = [f"algorithm={algorithm}", "seed=0,1", "optimizer.lr=0.001,0.01"]
+    configs, outcomes = pack_of("vmap", [*overrides, "train.max_steps=1"])
+    for config, packed in zip(configs, outcomes, strict=True):
+        alone = train([config])[0]
+        for name, array in alone.arrays.items():
+            if name.startswith("weights/"):
+                np.testing.assert_allclose(packed.arrays[name], array, atol=1e-5, err_msg=name)
+
+
+def test_a_member_that_diverges_leaves_the_others_alone():
+    configs, _ = expand(None, ["optimizer=sgd", "train.epochs=4", "optimizer.lr=0.1,1e6"])
+    good, bad = train(configs, "vmap")
+    assert (good.status, bad.status) == ("completed", "diverged")
+    alone = train(configs[:1])[0]
+    assert good.metrics["test_accuracy_final"] == alone.metrics["test_accuracy_final"] > 0.5
+
+
+def test_a_diverged_run_stops_early_and_keeps_its_history():
+    outcome = train([single(["optimizer=sgd", "optimizer.lr=1e6", "train.epochs=20"])])[0]
+    assert outcome.status == "diverged" and len(outcome.arrays["history/epoch"]) < 20
+
+
+def test_the_same_config_gives_the_same_numbers_and_another_seed_others():
+    first, second = train([single(SMALL)])[0], train([single(SMALL)])[0]
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, second.arrays[name])
+    other = train([single([*SMALL, "seed=1"])])[0]
+    assert (other.arrays["weights/0/W"] != first.arrays["weights/0/W"]).any()
+
+
+def test_algorithms_start_from_the_same_weights():
+    """Keys come from the seed and a role, never from the rule: comparisons pair by seed."""
+    outcomes = [
+        train([single([*SMALL, f"algorithm={a}", "train.max_steps=1", "optimizer.lr=0"])])[0]
+        for a in ("bp", "pc")
+    ]
+    bp, pc = (o.arrays["weights/1/W"] for o in outcomes)
+    np.testing.assert_allclose(bp, pc, atol=1e-6)  # weight decay is times lr, too
+
+
+@pytest.mark.parametrize("algorithm", ["bp", "pc"])
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+def test_digits_are_learnt(algorithm, loss):
+    outcome = train([single([f"algorithm={algorithm}", f"task.loss={loss}", "train.epochs=20"])])[0]
+    metrics = outcome.metrics
+    assert metrics["test_accuracy_final"] > 0.95
+    history = outcome.arrays["history/validation_accuracy"]
+    best = history.argmax()
+    assert metrics["validation_accuracy_best"] == history[best]
+    test = outcome.arrays["history/test_accuracy"]
+    assert metrics["test_accuracy_at_best_validation"] == test[best]
+    assert metrics["test_accuracy_final"] == test[-1]
+    assert "test_accuracy_best_epoch" not in metrics  # nothing looks at the test set
+    labels_right = outcome.arrays["predictions/test"]
+    assert labels_right.shape == (360,)
+
+
+def test_only_the_published_protocol_reports_the_best_test_epoch():
+    overrides = ["train.validation_fraction=0", "train.selection=best_test_epoch", *SMALL]
+    metrics = train([single(overrides)])[0].metrics
+    assert metrics["test_accuracy_best_epoch"] >= metrics["test_accuracy_final"]
+    assert "validation_accuracy_best" not in metrics
+
+
+def test_probe_metrics_obey_their_definitions():
+    bp = train([single([*SMALL, "algorithm=bp"])])[0].metrics
+    pc = train([single(SMALL)])[0].metrics
+    np.testing.assert_allclose(bp["gradient_cosine"], 1, rtol=1e-6)
+    assert np.isnan(bp["energy_relaxed"]) and np.isnan(bp["inference_residual"])
+    np.testing.assert_allclose(pc["energy_initial"], pc["train_loss"], rtol=1e-6)
+    assert pc["energy_relaxed"] < pc["energy_initial"]
+    assert 0 < pc["gradient_cosine"] < 1 and -1 <= pc["target_alignment"] <= 1
+    assert pc["layer_updates"] == 2 * 20 * 8 * 2 and pc["weight_updates"] == 2 * 20
+
+
+def test_probes_are_taken_at_the_interval():
+    arrays = train([single([*SMALL, "train.epochs=5", "train.probe_every=2"])])[0].arrays
+    assert arrays["probe/epoch"].tolist() == [2, 4, 5]
+    assert arrays["probe/energy_trace"].shape == (3, 9, 3)
+
+
+def test_float64_is_float64_and_bfloat16_rounds_products_only():
+    outcomes = {
+        p: train([single([*SMALL, f"precision={p}"])])[0].arrays["weights/1/W"]
+        for p in ("float64", "float32", "bfloat16")
+    }
+    assert outcomes["float64"].dtype == np.float64
+    assert outcomes["float32"].dtype == outcomes["bfloat16"].dtype == np.float32
+    exact = outcomes["float64"]
+
+    def error(p):
+        return np.abs(outcomes[p] - exact).max()
+
+    assert not jax.config.jax_enable_x64  # nothing leaks out of a float64 run
+    assert error("float32") < error("bfloat16")
+
+
+def test_max_steps_cuts_the_last_epoch_short():
+    config = single(["train.epochs=10", "train.batch_size=100", "train.max_steps=25"])
+    assert epoch_lengths(config, 1000) == [10, 10, 5]
+    assert epoch_lengths(single(["train.epochs=2", "train.batch_size=100"]), 1050) == [10, 10]
+    with pytest.raises(ConfigError, match="batch_size=100 is more"):
+        epoch_lengths(config, 99)
+
+
+def test_warmup_cosine_is_the_published_schedule():
+    """1 → 1.1 over the first tenth of the steps, then a cosine to 0.1."""
+    schedule = SCHEDULES["warmup_cosine"]({"warmup": 0.1, "peak": 1.1, "end": 0.1}, 1000)
+    np.testing.assert_allclose(schedule(0), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(schedule(50), 1.05, rtol=1e-6)
+    np.testing.assert_allclose(schedule(100), 1.1, rtol=1e-6)
+    np.testing.assert_allclose(schedule(550), 0.6, rtol=1e-6)
+    np.testing.assert_allclose(schedule(1000), 0.1, rtol=1e-6)
+
+
+def test_decoupled_weight_decay_shrinks_by_lr_times_decay():
+    """With zero gradients AdamW multiplies the weights by 1 - lr·wd."""
+    from pcbench.networks.parameterisations import sp
+    from pcbench.training.optimizers import adamw
+
+    net = network()
+    made = Learner(net, sp(), adamw, lambda step: 1.0)
+    params, state = made.init(jax.random.key(0))
+    numbers = {"lr": 0.1, "weight_decay": 0.5, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
+    numbers = {"optimizer": numbers, "parameterisation": {"gamma0": 1.0}}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    moved, _ = made.update(params, state, zero, jnp.zeros((), jnp.int32), numbers)
+    np.testing.assert_allclose(moved[0]["W"], 0.95 * params[0]["W"], rtol=1e-6)
+
+
+def test_flops_are_counted_with_loop_lengths():
+    """A chain D-N-N-C at batch B: BP makes the products of one pass times three, less the input's
+    gradient; each relaxation step adds two products for each layer after the first."""
+    b, d, n, c = 50, 60, 70, 10
+    net = network("linear", inputs=d, outputs=c, width=n, depth=3, bias=False)
+    data = batch(net, outputs=c, size=b)
+    key = jax.random.key(0)
+
+    def count(rule):
+        return flops.count(rule.step, jax.eval_shape(rule.init, key), data, hyper(), key)
+
+    products = lambda *sizes: sum(2 * b * i * o for i, o in sizes)  # noqa: E731
+    first, later = (d, n), ((n, n), (n, c))
+    bp = products(first, *later) * 3 - products(first)
+    assert bp < count(build(BP, net)) < 1.1 * bp
+    slope = count(build(PC, net, steps=30)) - count(build(PC, net, steps=20))
+    assert 10 * 2 * products(*later) < slope < 1.1 * 10 * 2 * products(*later)
+
+
+def test_flops_of_equal_products_count_once_and_unknown_lengths_are_refused():
+    w = jnp.ones((8, 8))
+    assert flops.count(lambda x: x @ w + x @ w, w) == 2 * 8**3 + 64
+    with pytest.raises(ValueError, match="no length"):
+        flops.count(lambda x: jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v + 1, x), w)
+
+
+def test_numbers_reach_the_program_stacked_and_nulls_do_not():
+    configs, _ = expand(None, ["seed=0,1", "algorithm.precisions=[1,2,3,4]"])
+    numbers = hyper_of(configs)
+    assert numbers["seed"].tolist() == [0, 1]
+    assert numbers["algorithm"]["precisions"].shape == (2, 4)
+    assert "step_discount" not in numbers["algorithm"]
+
+
+def test_recent_programs_are_kept_and_old_ones_dropped():
+    recent, made = _Recent(2), []
+    for key in ("a", "b", "a", "c", "a", "b"):
+        recent.obtain(key, lambda key=key: made.append(key))
+    assert made == ["a", "b", "c", "b"]
+
+
+@pytest.mark.parametrize("dataset", ["two_moons", "teacher"])
+def test_generated_datasets_are_learnt(dataset):
+    outcome = train([single([f"dataset={dataset}", "train.epochs=15", "model.width=32"])])[0]
+    assert outcome.metrics["test_accuracy_final"] > 2 * outcome.metrics["chance"] - 0.2
+
+
+def test_augmentation_runs_inside_the_program(tfds_dir):
+    """CIFAR with flips and crops: 3 steps on real images; the probe sees the plain ones."""
+    config = single(
+        ["dataset=cifar10_jpeg", "train.max_steps=3", "dataset.train_size=2000", "model.width=16"]
+    )
+    outcome = train([config])[0]
+    assert outcome.status == "completed" and outcome.metrics["parameters"] > 3072 * 16
