@@ -293,7 +293,9 @@ def data_list(json):
         echo_json({"datasets": datasets})
         return
     for entry in datasets:
-        click.echo(f"{'ready  ' if entry['ready'] else 'missing'}  {entry['name']:20} {entry['how']}")
+        click.echo(
+            f"{'ready  ' if entry['ready'] else 'missing'}  {entry['name']:20} {entry['how']}"
+        )
 
 
 @data.command("prepare")
@@ -362,7 +364,9 @@ class _Lines:
 
     def __call__(self, configs, progress) -> None:
         every = max(1, progress.epochs // 10)
-        if self.total is None and (progress.epoch % every == 0 or progress.epoch == progress.epochs):
+        if self.total is None and (
+            progress.epoch % every == 0 or progress.epoch == progress.epochs
+        ):
             click.echo(f"epoch {progress.epoch}/{progress.epochs}{scores(progress)}", err=True)
 
     def finished(self, record) -> None:
@@ -398,8 +402,14 @@ def progress_display(total: int | None = None):
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as p:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+    )
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as p:
         yield _Bars(p, total)
 
 
@@ -419,4 +429,5 @@ def headline(record) -> str:
     row = record.row
     accuracy = row.get("test_accuracy_final")
     shown = "" if accuracy is None else f"  test {accuracy:.4f}"
-    return f"{row['variant']} {row['dataset']} seed {row['seed']}  {record.status}{shown}  {record.run_id}"
+    name = f"{row['variant']} {row['dataset']} seed {row['seed']}"
+    return f"{name}  {record.status}{shown}  {record.run_id}"

@@ -184,7 +184,9 @@ def main():
         }
         results = {name: program(x, y) for name, program in programs.items()}
         for name in ("plain", "tuned"):
-            gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), *map(results.get, ("pcbench", name)))
+            gaps = jax.tree.map(
+                lambda a, b: float(jnp.abs(a - b).max()), *map(results.get, ("pcbench", name))
+            )
             assert max(jax.tree.leaves(gaps)) < 1e-4, f"{name} learns something else: {gaps}"
         rounds = [
             {name: seconds(program, x, y) / BATCHES for name, program in programs.items()}

@@ -1,4 +1,6 @@
-"""Relaxation, gradients and alignment against the closed forms of deep linear networks (float64)."""
+"""Relaxation, gradients, alignment against closed forms of deep linear networks, in float64."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +33,7 @@ def random_case(depth=4, seed=0, width=5, inputs=3, outputs=2):
     generator = np.random.default_rng(seed)
     sizes = [inputs, *[width] * (depth - 1), outputs]
     matrices = [
-        jnp.array(generator.normal(size=(o, i)) / np.sqrt(i))
-        for i, o in zip(sizes, sizes[1:], strict=False)
+        jnp.array(generator.normal(size=(o, i)) / np.sqrt(i)) for i, o in itertools.pairwise(sizes)
     ]
     return matrices, jnp.array(generator.normal(size=inputs)), jnp.array(generator.normal(size=2))
 

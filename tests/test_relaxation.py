@@ -96,9 +96,7 @@ def test_layers_beyond_the_reach_of_the_error_learn_nothing():
 def test_clamped_states_and_values_do_not_move():
     energies, start = problem(network())
     half = jnp.broadcast_to(jnp.arange(8) < 4, start[1].shape)
-    moved = relax(
-        energies, start, steps=7, updater=UPDATER, free_mask=(False, half, True)
-    ).states
+    moved = relax(energies, start, steps=7, updater=UPDATER, free_mask=(False, half, True)).states
     assert (moved[0] == start[0]).all()
     assert (moved[1][:, 4:] == start[1][:, 4:]).all()
     assert (moved[1][:, :4] != start[1][:, :4]).any() and (moved[2] != start[2]).any()

@@ -1,6 +1,6 @@
 """Backpropagation (Rumelhart, Hinton & Williams 1986): the gradient of the mean loss.
 
-    Δθ = -∂/∂θ mean_B loss(ŷ(θ, x), y)
+Δθ = -∂/∂θ mean_B loss(ŷ(θ, x), y)
 """
 
 from dataclasses import dataclass

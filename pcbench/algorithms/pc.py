@@ -118,5 +118,3 @@ class PC(GradientAlgorithm):
 
 def _norm(tree) -> Array:
     return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
-
-

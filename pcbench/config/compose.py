@@ -48,7 +48,9 @@ def choices(group: str) -> list[str]:
 
 def implemented(group: str) -> list[str]:
     """The choices whose Python object exists (a preset may name others, which say so)."""
-    return [name for name in choices(group) if group == "preset" or _exists(_target_of(group, name))]
+    return [
+        name for name in choices(group) if group == "preset" or _exists(_target_of(group, name))
+    ]
 
 
 def find_yaml(group: str, name: str) -> Path:

@@ -7,8 +7,8 @@ A leaf is one of three kinds (design: static structure, dynamic numbers):
   nothing and runs that differ only there can be packed;
 - ``operational``: says how to run, never what comes out; no part of a run's identity.
 
-A group's YAML (``conf/GROUP/CHOICE.yaml``) decides which leaves a choice has. A leaf that equals its
-``default`` *here* stays out of the identity: a default in this file is the value with which the
+A group's YAML (``conf/GROUP/CHOICE.yaml``) decides which leaves a choice has. A leaf that equals
+its ``default`` *here* stays out of the identity: a default in this file is the value with which the
 leaf was introduced and is never changed; YAML files may choose other values.
 A plugin declares leaves of its own in its YAML: ``schema: {damping: dynamic float}``.
 """
@@ -46,7 +46,8 @@ def operational(default=None, doc="", **limits):
 
 
 ACTIVATIONS = (
-    "identity", "relu", "leaky_relu", "hard_sigmoid", "hard_tanh", "sigmoid", "tanh", "gelu", "silu",
+    "identity", "relu", "leaky_relu", "hard_sigmoid", "hard_tanh", "sigmoid", "tanh", "gelu",
+    "silu",
 )  # fmt: skip
 UPDATERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lion", "yogi", "sign_sgd")
 
@@ -80,9 +81,7 @@ class Algorithm(Choice):
     energy: str = static("pc", "energy of the states", choices=("pc",))
     updater: str = static("sgd", "optax optimiser of the states", choices=UPDATERS)
     schedule: str = static("sync", "order of the state updates", choices=("sync",))
-    start: str = static(
-        "feedforward", "states before relaxation", choices=("feedforward", "zeros")
-    )
+    start: str = static("feedforward", "states before relaxation", choices=("feedforward", "zeros"))
     precisions: list[float] | None = dynamic(
         None, "precision of each layer's energy, input to output; null: all 1", above=0
     )
@@ -96,9 +95,7 @@ class Model(Choice):
         None, "units of each hidden layer; null: width everywhere", minimum=1
     )
     activation: str = static(doc="activation of the hidden layers", choices=ACTIVATIONS)
-    states: str = static(
-        "post", "states hold σ(Wh) (post) or Wσ(z) (pre)", choices=("post", "pre")
-    )
+    states: str = static("post", "states hold σ(Wh) (post) or Wσ(z) (pre)", choices=("post", "pre"))
     bias: bool = static(True, "biases in every layer")
 
 
@@ -120,9 +117,7 @@ class Dataset(Choice):
 
 @dataclass
 class Parameterisation(Choice):
-    gamma0: float = dynamic(
-        1.0, "richness γ₀: the output multiplier is divided by it", above=0
-    )
+    gamma0: float = dynamic(1.0, "richness γ₀: the output multiplier is divided by it", above=0)
 
 
 @dataclass
@@ -143,9 +138,7 @@ class Optimizer(Choice):
 
 @dataclass
 class Task(Choice):
-    loss: str = static(
-        "squared_error", "output energy", choices=("squared_error", "cross_entropy")
-    )
+    loss: str = static("squared_error", "output energy", choices=("squared_error", "cross_entropy"))
 
 
 @dataclass
@@ -242,7 +235,7 @@ class Leaf:
         return name + (" or null" if optional else "")
 
     def coerce(self, value: Any) -> Any:
-        """The canonical value (``1``, ``1.0`` and ``1e0`` are one number); ConfigError otherwise."""
+        """The canonical value: ``1``, ``1.0`` and ``1e0`` are one number. ConfigError otherwise."""
         optional, base, item = _unwrap(self.type)
         if value is None:
             if not optional:
@@ -279,7 +272,9 @@ class Leaf:
             (self.maximum, lambda b: not value <= b, "at most"),
         ):
             if bound is not None and broken(bound):
-                raise ConfigError(f"{self.path}: {value} is out of range; it must be {word} {bound}.")
+                raise ConfigError(
+                    f"{self.path}: {value} is out of range; it must be {word} {bound}."
+                )
         return value
 
     def _wrong(self, value: Any) -> ConfigError:
@@ -314,7 +309,10 @@ VOCABULARY: dict[str, Leaf] = _walk(Root, "")
 
 def declared_leaf(path: str, declaration: str) -> Leaf:
     """A plugin's own leaf from its YAML: ``dynamic float``, ``static int``, ``static str`` …"""
-    kinds, names = ("static", "dynamic", "operational"), {t.__name__: t for t in (int, float, str, bool)}
+    kinds, names = (
+        ("static", "dynamic", "operational"),
+        {t.__name__: t for t in (int, float, str, bool)},
+    )
     words = str(declaration).split()
     if len(words) != 2 or words[0] not in kinds or words[1] not in names:
         raise ConfigError(

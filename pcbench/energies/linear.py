@@ -71,6 +71,5 @@ def output_change(weights: Sequence[Array], x: Array, y: Array, rule: str) -> Ar
         raise ValueError(f"rule {rule!r}: bp or pc")
     maps = downstream(weights)
     return sum(
-        (h @ z) * (a @ (a.T @ direction))
-        for h, z, a in zip(before, presynaptic, maps, strict=True)
+        (h @ z) * (a @ (a.T @ direction)) for h, z, a in zip(before, presynaptic, maps, strict=True)
     )

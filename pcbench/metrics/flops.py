@@ -57,7 +57,9 @@ def _inner(eqn) -> list[tuple[int, Any]] | None:
     if name == "cond":  # its costliest branch
         branches = [branch.jaxpr for branch in params["branches"]]
         return [(1, max(branches, key=_count))]
-    bodies = [getattr(p, "jaxpr", p) for p in params.values() if hasattr(p, "eqns") or hasattr(p, "jaxpr")]
+    bodies = [
+        getattr(p, "jaxpr", p) for p in params.values() if hasattr(p, "eqns") or hasattr(p, "jaxpr")
+    ]
     return [(1, body) for body in bodies[:1]] or None
 
 

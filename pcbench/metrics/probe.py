@@ -19,9 +19,7 @@ def probe(
     """Scalars, and `energy_trace` (steps + 1, L); NaN where undefined."""
     learner = algorithm.learner
     weights = learner.weights(state.params, hyper)
-    gradient, _, info = algorithm.gradient(
-        weights, state.memory, batch, hyper, key, measure=True
-    )
+    gradient, _, info = algorithm.gradient(weights, state.memory, batch, hyper, key, measure=True)
     loss, reference = loss_gradient(algorithm, weights, batch)
 
     def outputs(params):

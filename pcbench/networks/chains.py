@@ -50,7 +50,13 @@ def _chain(
         layers.append(
             Dense(
                 features,
-                role="output" if output else "input" if k == 0 else "residual" if skip else "hidden",
+                role="output"
+                if output
+                else "input"
+                if k == 0
+                else "residual"
+                if skip
+                else "hidden",
                 activation=activation if placement == "post" and not output else IDENTITY,
                 source_activation=activation if placement == "pre" and k > 0 else IDENTITY,
                 bias=model["bias"],

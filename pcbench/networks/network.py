@@ -133,5 +133,3 @@ class Network:
             for s in self.factors[k].sources:
                 distance[s] = min(distance.get(s, entry), entry)
         return tuple(distance[k] for k in range(len(self.factors)))
-
-

@@ -1,7 +1,7 @@
 """What a relaxation from the feed-forward state can skip, because it is known to be zero.
 
-At the feed-forward state all errors but the output's are zero, and with synchronous updates an error
-travels one layer a step: a state at distance d from the output first moves at step d (counted
+At the feed-forward state all errors but the output's are zero, and with synchronous updates an
+error travels one layer a step: a state at distance d from the output first moves at step d (counted
 from 1). Until then its layer need not be computed, and predictions from states that have not
 moved are the feed-forward states themselves.
 """
@@ -23,7 +23,7 @@ class Window(NamedTuple):
 
 
 def windows(network: Network, steps: int) -> Iterator[Window]:
-    """Split `steps` into windows of growing sets of free states (hidden ones; the output is held)."""
+    """Split `steps` into windows of growing sets of free hidden states; the output is held."""
     distances = network.distances
     hidden = sorted({d for d in distances if d > 0})
     last = hidden[-1] if hidden else 1

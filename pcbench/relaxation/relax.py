@@ -56,7 +56,9 @@ def relax(
     free = [k for k, mask in enumerate(masks) if mask is not False]
     if updater_state is None:
         infinity = jnp.full((), jnp.inf, leaves[0].real.dtype)
-        updater_state = _UpdaterState(updater.init(tuple(leaves)), jnp.ones_like(infinity), infinity)
+        updater_state = _UpdaterState(
+            updater.init(tuple(leaves)), jnp.ones_like(infinity), infinity
+        )
 
     def objective(moving: list[Array]) -> tuple[Array, tuple]:
         values = list(leaves)

@@ -92,7 +92,9 @@ COLUMNS: dict[str, Column] = {
     # cost
     "wall_s": _cost("float", "wall time, compilation included; in a pack, of the pack", "s"),
     "compile_s": _cost("float", "compilation time; in a pack, of the pack", "s"),
-    "step_ms": _cost("float", "median time of one training step; in a pack, its share of the pack's step", "ms"),
+    "step_ms": _cost(
+        "float", "median time of one training step; in a pack, its share of the pack's step", "ms"
+    ),
     "layer_updates": _cost("integer", "updates of one layer's states, over the run", "updates"),
     "weight_updates": _cost("integer", "updates of the weights, over the run", "updates"),
     "flops_per_step": _cost("float", "floating-point operations of one training step", "flop"),

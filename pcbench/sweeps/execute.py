@@ -40,15 +40,15 @@ def run_pack(
         row = make_row(config, {**metrics, "static_key": config.static_key}, origin)
         record = Record.new(config.run_id, status, config.tree, row, provenance=origin)
         store.write(record, arrays, error)
-        mirror(config, record, arrays)
+        mirror(config, record, arrays, store)
         records.append(record)
     return records
 
 
-def mirror(config: Config, record: Record, arrays) -> None:
+def mirror(config: Config, record: Record, arrays, store: Store) -> None:
     """Send a finished run to wandb where the config asks for it."""
     settings = config["logging"]["wandb"]
     if settings["mode"] != "disabled":
         from pcbench.results.wandb_mirror import mirror as to_wandb
 
-        to_wandb(record, arrays, settings)
+        to_wandb(record, arrays, settings | {"dir": str(store.root)})

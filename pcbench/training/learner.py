@@ -36,9 +36,7 @@ class Learner:
         """One optimiser step along the gradient with respect to the *effective* weights."""
         numbers = hyper["optimizer"]
         gradient = self.weights(gradient, hyper)  # chain rule of a diagonal scaling
-        direction, optimizer = self.optimizer.direction(numbers).update(
-            gradient, optimizer, params
-        )
+        direction, optimizer = self.optimizer.direction(numbers).update(gradient, optimizer, params)
         rate = numbers["lr"] * self.schedule(step)
         multipliers = lr_multipliers(
             self.parameterisation, self.network.declared, self.optimizer.family

@@ -127,9 +127,7 @@ class _Pack:
         self.lengths = epoch_lengths(self.config, self.data.train[0].shape[0])
         self.program: Program = _programs.obtain(
             (self.config.static_key, mode, self.size),
-            lambda: build(
-                self.config, self.data.shape, self.data.classes, sum(self.lengths), mode
-            ),
+            lambda: build(self.config, self.data.shape, self.data.classes, sum(self.lengths), mode),
         )
         self.compiled_before = self.program.compile_s
         self.hyper = hyper_of(configs)
