@@ -9,13 +9,14 @@ separate file of checksums could be renamed at another moment than the array.
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+
+from pcbench.files import whole_file
 
 _CRC_BYTES = 4
 
@@ -34,7 +35,6 @@ def cached(
     if any(array is None for array in arrays.values()):
         arrays = compute()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             for name, array in arrays.items():
                 write(folder / f"{name}.npy", array)
         except OSError as error:
@@ -47,17 +47,10 @@ def cached(
 
 
 def write(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            np.save(file, array)
-            file.flush()
-            file.write(_crc(np.memmap(temporary, np.uint8, "r")))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        np.save(file, array)
+        file.flush()
+        file.write(_crc(np.memmap(file, np.uint8, "r")))
 
 
 def read(path: Path) -> np.ndarray | None:
