@@ -1,5 +1,9 @@
 """Training: compilations, packs, reproducibility, precision, protocols."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +15,12 @@ from pcbench.algorithms.pc import PC
 from pcbench.config import ConfigError
 from pcbench.metrics import flops
 from pcbench.sweeps.expand import expand, single
+from pcbench.training.checkpoint import Checkpoint, Preempted
+from pcbench.training.datasets import Recent
 from pcbench.training.learner import Learner
 from pcbench.training.program import hyper_of
 from pcbench.training.schedules import SCHEDULES
-from pcbench.training.train import _Recent, epoch_lengths, train
+from pcbench.training.train import epoch_lengths, train
 
 SMALL = ["train.epochs=2", "model.width=16", "model.depth=3"]
 
@@ -225,7 +231,7 @@ def test_numbers_reach_the_program_stacked_and_nulls_do_not():
 
 
 def test_recent_programs_are_kept_and_old_ones_dropped():
-    recent, made = _Recent(2), []
+    recent, made = Recent(2), []
     for key in ("a", "b", "a", "c", "a", "b"):
         recent.obtain(key, lambda key=key: made.append(key))
     assert made == ["a", "b", "c", "b"]
@@ -244,3 +250,64 @@ def test_augmentation_runs_inside_the_program(tfds_dir):
     )
     outcome = train([config])[0]
     assert outcome.status == "completed" and outcome.metrics["parameters"] > 3072 * 16
+
+
+@pytest.mark.parametrize("mode,overrides", [("none", []), ("vmap", ["seed=0,1"])])
+def test_an_interrupted_pack_ends_with_the_same_bits(mode, overrides, tmp_path):
+    """Stopped after the second of six epochs, continued by a fresh object from its checkpoint."""
+    more = ["train.epochs=6", "train.probe_every=2", "train.checkpoint_seconds=0"]
+    configs, _ = expand(None, [*SMALL, *more, *overrides])
+    whole = train(configs, mode)
+    seen = []
+    path = tmp_path / "pack.npz"
+    with pytest.raises(Preempted):
+        train(configs, mode, seen.append, Checkpoint(path, stop=lambda: len(seen) == 2))
+    continued = train(configs, mode, seen.append, Checkpoint(path))
+    assert [p.epoch for p in seen] == [1, 2, 3, 4, 5, 6]
+    for a, b in zip(whole, continued, strict=True):
+        assert a.arrays.keys() == b.arrays.keys()
+        for name, array in a.arrays.items():
+            np.testing.assert_array_equal(array, b.arrays[name], err_msg=name)
+
+
+def test_no_checkpoint_is_written_before_the_interval(tmp_path):
+    config = single([*SMALL, "train.epochs=3"])
+    path = tmp_path / "pack.npz"
+    train([config], "none", checkpoint=Checkpoint(path))
+    assert not path.exists()
+    with pytest.raises(Preempted):  # asked to stop so early, there is nothing worth keeping
+        train([config], "none", checkpoint=Checkpoint(path, stop=lambda: True))
+    assert not path.exists()
+
+
+def test_a_damaged_checkpoint_starts_over(tmp_path):
+    path = tmp_path / "pack.npz"
+    path.write_bytes(b"PK\x03\x04 half a file")
+    config = single([*SMALL, "train.checkpoint_seconds=0"])
+    outcome = train([config], "none", checkpoint=Checkpoint(path))[0]
+    assert outcome.arrays["history/epoch"].tolist() == [1, 2]
+
+
+DEVICES = """
+import jax, numpy as np
+from pcbench.sweeps.expand import expand
+from pcbench.training.train import train
+assert len(jax.local_devices()) == 4
+configs, _ = expand(None, ["train.epochs=2", "model.width=16", "model.depth=3", "seed=range(8)"])
+for mode, tolerance in (("map", 0), ("vmap", 1e-4)):
+    for config, packed in zip(configs, train(configs, mode)):
+        alone = train([config])[0].arrays["weights/0/W"]
+        np.testing.assert_allclose(packed.arrays["weights/0/W"], alone, atol=tolerance, rtol=0)
+three = train(configs[:3], "map")
+print(len(three), three[0].metrics["pack_size"])
+"""
+
+
+def test_packs_spread_over_four_devices():
+    """Members of a map pack equal single runs bit for bit there, too; 3 members use 3 devices."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == ["3", "3"]

@@ -166,6 +166,9 @@ class Train:
         minimum=0,
         maximum=0.9,
     )
+    checkpoint_seconds: float = operational(
+        60.0, "seconds between checkpoints, and before the first", minimum=0
+    )
 
 
 @dataclass

@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from pcbench.algorithms.base import Algorithm, Batch, State
 from pcbench.config import Config, load_target
@@ -28,6 +31,7 @@ from pcbench.networks.products import BFLOAT16
 from pcbench.training.learner import Learner
 from pcbench.training.schedules import SCHEDULES
 
+MODES = ("none", "map", "vmap")
 PROBE_SIZE = 256
 EVALUATION_BATCH = 1000  # bounds the memory of an evaluation
 ROLES = ("weights", "order", "augmentation", "noise", "probe")  # of random keys; only append
@@ -79,7 +83,8 @@ class Program:
     task: Any
     dataset: Mapping  # the composed `dataset` group
     batch_size: int
-    mode: str = "none"
+    mode: str
+    placement: "Placement"
     compile_s: float = 0.0
     _compiled: dict = field(default_factory=dict)
 
@@ -108,7 +113,7 @@ class Program:
             single = jax.tree.map(lambda a: a[0], (carry, hyper))
             return jax.tree.map(lambda a: a[None], function(*single, *data))
 
-        return packed
+        return self.placement.spread(packed)
 
     def _init(self, _: None, hyper: dict) -> Carry:
         return Carry(self.algorithm.init(member_key(hyper, "weights")), jnp.zeros((), jnp.int32))
@@ -178,7 +183,45 @@ class Program:
         return flops.count(self.algorithm.step, state, batch, one, jax.random.key(0))
 
 
-def build(config: Config, data_shape: tuple[int, ...], classes: int, steps: int, mode: str):
+class Placement:
+    """Where the members of a pack live: evenly on as many local devices as divide their number."""
+
+    def __init__(self, members: int):
+        local = jax.local_devices()
+        self.devices = max(d for d in range(1, len(local) + 1) if members % d == 0)
+        self.mesh = Mesh(np.array(local[: self.devices]), ("members",))
+
+    def members(self, tree: Any) -> Any:
+        """Split arrays with a leading member axis."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P("members")))
+
+    def shared(self, tree: Any) -> Any:
+        """Copy arrays to every device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P()))
+
+    def spread(self, function: Callable) -> Callable:
+        """A function of (carry, hyper, *data) on each device's own members."""
+        if self.devices == 1:
+            return function
+
+        def spread(carry, hyper, *data):
+            own, whole = P("members"), P()
+            specs = (own, own, *(whole for _ in data))
+            return jax.shard_map(
+                function, mesh=self.mesh, in_specs=specs, out_specs=own, check_vma=False
+            )(carry, hyper, *data)
+
+        return spread
+
+
+def build(
+    config: Config,
+    data_shape: tuple[int, ...],
+    classes: int,
+    steps: int,
+    mode: str,
+    placement: Placement,
+) -> Program:
     """A `Program` from a config's static leaves; `steps`: all weight updates of the run."""
     task = load_target(config["task.target"])(classes, config["task.loss"])
     network = load_target(config["model.target"])(config["model"], data_shape, task.outputs)
@@ -198,7 +241,8 @@ def build(config: Config, data_shape: tuple[int, ...], classes: int, steps: int,
     algorithm = load_target(config["algorithm.target"])(
         network, task.output_energy, learner, **choices
     )
-    return Program(algorithm, task, config["dataset"], config["train.batch_size"], mode)
+    batch_size = config["train.batch_size"]
+    return Program(algorithm, task, config["dataset"], batch_size, mode, placement)
 
 
 def _finite(tree) -> Array:

@@ -1,0 +1,64 @@
+"""Datasets where they are needed, kept for the next run of this process."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pcbench import data
+from pcbench.config import Config
+
+
+class Recent(OrderedDict):
+    """Keeps the last few values, so that a next run in this process makes nothing again."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def obtain(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        if key not in self:
+            self[key] = make()
+            if len(self) > self.size:
+                self.popitem(last=False)
+        self.move_to_end(key)
+        return self[key]
+
+
+class Dataset(NamedTuple):
+    """Training samples and held-out inputs on the devices, the held-out labels here."""
+
+    train: tuple[jax.Array, jax.Array]
+    held_out: jax.Array  # inputs of validation and test, one after the other
+    labels: dict[str, np.ndarray]  # validation (absent when nothing is held out), test
+    shape: tuple[int, ...]
+    classes: int
+
+
+_datasets = Recent(2)
+
+
+def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) -> Dataset:
+    """The config's dataset; `place` copies arrays to all `devices`. Raises DataError when it is
+    not there."""
+
+    def load() -> Dataset:
+        loaded = data.load(config["dataset"], config["train.validation_fraction"])
+        held_out = {"validation": loaded.validation, "test": loaded.test}
+        held_out = {name: split for name, split in held_out.items() if len(split.y)}
+        x = np.concatenate([split.x for split in held_out.values()])
+        y = loaded.train.y.astype(np.int32)
+        train, inputs = place(((jnp.asarray(loaded.train.x), jnp.asarray(y)), jnp.asarray(x)))
+        labels = {name: split.y for name, split in held_out.items()}
+        return Dataset(train, inputs, labels, loaded.shape, loaded.classes)
+
+    key = (
+        str(config["dataset"]),
+        config["train.validation_fraction"],
+        config["precision"],
+        devices,
+    )
+    return _datasets.obtain(key, load)
