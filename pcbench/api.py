@@ -40,6 +40,7 @@ def run(
     """
     from pcbench.sweeps.execute import run_pack
     from pcbench.sweeps.expand import single
+    from pcbench.sweeps.packs import Pack
 
     config = single(overrides)
     require_implemented(config)
@@ -47,7 +48,7 @@ def run(
     if not force and store.holds(config.run_id):
         return store.read(config.run_id)
     store.require_writable()
-    return run_pack([config], "none", store, observe)[0]
+    return run_pack(Pack((config,), "none"), store, observe)[0]
 
 
 def expand(sweep: str | None = None, overrides: Sequence[str] = ()) -> list[Config]:

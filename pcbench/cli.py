@@ -167,26 +167,36 @@ def sweep(arguments, retry, force, results, json):
     from pathlib import Path
 
     from pcbench.config import load_target
+    from pcbench.sweeps.packs import claimed
+    from pcbench.training.checkpoint import Preempted
 
     name, configs, plan, store = read_sweep(arguments, retry, force, results)
     label = Path(name).stem if name else "overrides"
     store.require_writable()
     store.add_to_sweep(label, [config.run_id for config in configs])
-    click.echo(f"{plan.runs} runs, {plan.finished} finished, {len(plan.configs)} to run", err=True)
+    to_run = sum(len(pack.configs) for pack in plan.packs)
+    click.echo(
+        f"{plan.runs} runs: {plan.finished} finished, {plan.taken} queued or running elsewhere, "
+        f"{to_run} to run in {len(plan.packs)} packs",
+        err=True,
+    )
     records = []
     executor = load_target(configs[0]["executor.target"])
+    for pack in plan.packs:
+        pack.save(store)
     try:
-        with progress_display(total=len(plan.configs)) as observe:
-            for record in executor(plan, store, observe):
+        with claimed(store, plan.packs), progress_display(total=to_run) as observe:
+            for record in executor(plan.packs, store, observe) if plan.packs else ():
                 records.append(record)
                 observe.finished(record)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Preempted):
         again = shlex.join(["pcbench", "sweep", *arguments, "--results", str(results)])
         fail(f"interrupted; {len(records)} runs are stored. Resume with: {again}", INTERRUPTED)
     statuses = store.finished()
     counts = {s: 0 for s in ("completed", "diverged", "failed")}
     for config in configs:
-        counts[statuses[config.run_id]] += 1
+        if config.run_id in statuses:
+            counts[statuses[config.run_id]] += 1
     if json:
         echo_json({"sweep": label, "runs": plan.runs, **counts})
     else:
@@ -207,11 +217,18 @@ def plan(arguments, retry, force, results, json):
     if json:
         echo_json(planned.to_json())
         return
-    seconds = "unknown" if planned.seconds is None else f"{planned.seconds:.0f} s"
+    estimate = planned.total_seconds
+    seconds = "unknown" if estimate is None else f"{estimate:.0f} s"
     click.echo(f"runs        {planned.runs}")
     click.echo(f"finished    {planned.finished}")
     click.echo(f"duplicates  {planned.duplicates} (dropped)")
+    click.echo(f"taken       {planned.taken} (queued or running elsewhere)")
     click.echo(f"packs       {len(planned.packs)}")
+    for pack, pack_seconds in zip(planned.packs[:20], planned.seconds, strict=False):
+        shown = "" if pack_seconds is None else f"  {pack_seconds:.0f} s"
+        click.echo(f"            {len(pack.configs)} x {label(pack)} ({pack.mode}){shown}")
+    if len(planned.packs) > 20:
+        click.echo(f"            … {len(planned.packs) - 20} more")
     click.echo(f"time        {seconds} (from past records)")
 
 
@@ -327,6 +344,11 @@ def doctor(results, json):
             if check.fix:
                 click.echo(f"     {'':18} -> {check.fix}")
     sys.exit(OK if ok else RUN_FAILED)
+
+
+def label(pack) -> str:
+    config = pack.configs[0]
+    return " ".join(config[f"{group}.name"] for group in ("algorithm", "model", "dataset"))
 
 
 def config_yaml(config) -> str:

@@ -67,6 +67,16 @@ class Config:
     def tree(self) -> dict:
         return nest(self.flat)
 
+    def to_tree(self) -> dict:
+        """What `build` makes this config from, the declarations of a plugin's leaves included."""
+        tree = self.tree
+        for path, leaf in self.leaves.items():
+            if path not in VOCABULARY:
+                group, key = path.split(".")
+                declared = tree[group].setdefault("schema", {})
+                declared[key] = f"{leaf.kind} {leaf.type.__name__}"
+        return tree
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What changes the numbers and is not at the value with which it was introduced."""

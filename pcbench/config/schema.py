@@ -143,7 +143,14 @@ class Task(Choice):
 
 @dataclass
 class Executor(Choice):
-    pass
+    name: str = operational(doc="the choice itself")
+    version: int = operational(doc="of the executor")
+    pack_mode: str = operational(
+        "auto", "how runs that share a program are packed; auto: measured",
+        choices=("auto", "none", "map", "vmap"),
+    )  # fmt: skip
+    pack_size: int | None = operational(None, "most runs in a pack; null: up to 64", minimum=1)
+    workers: int | None = operational(None, "worker processes; null: one a core", minimum=1)
 
 
 @dataclass

@@ -2,46 +2,42 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 
 from pcbench.config import Config
 from pcbench.results.records import RecordError, Store
+from pcbench.sweeps.packs import Pack, kept_packs, new_packs, taken_packs
 
 RETRY = ("failed", "diverged")
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Runs that one compiled program computes."""
-
-    run_ids: list[str]
-    mode: str
-    size: int
-    seconds: float | None  # estimated; None: no record of such runs
 
 
 @dataclass(frozen=True)
 class Plan:
     runs: int  # asked for, duplicates dropped
     finished: int  # of those, not to be run again
+    taken: int  # of those, queued or running elsewhere
     duplicates: int
     packs: list[Pack]
-    configs: dict[str, Config]  # by run id, those to run
+    seconds: list[float | None]  # estimate per pack; None: no record of such runs
 
     @property
-    def seconds(self) -> float | None:
+    def total_seconds(self) -> float | None:
         """Estimated computing time; None as long as any pack's is unknown."""
-        times = [pack.seconds for pack in self.packs]
-        return None if any(t is None for t in times) else sum(times)
+        return None if any(s is None for s in self.seconds) else sum(self.seconds)
 
     def to_json(self) -> dict:
+        packs = [
+            {"run_ids": pack.run_ids, "mode": pack.mode, "size": len(pack.configs), "seconds": s}
+            for pack, s in zip(self.packs, self.seconds, strict=True)
+        ]
         return {
             "runs": self.runs,
             "finished": self.finished,
+            "taken": self.taken,
             "duplicates": self.duplicates,
-            "packs": [asdict(pack) for pack in self.packs],
-            "seconds": self.seconds,
+            "packs": packs,
+            "seconds": self.total_seconds,
         }
 
 
@@ -56,21 +52,37 @@ def make_plan(
     finished = {} if force else store.finished()
     done = {run_id for run_id, status in finished.items() if status not in retry}
     missing = {c.run_id: c for c in configs if c.run_id not in done}
+    taken_by_others, taken, packs = taken_packs(store), set(), []
+    for pack in kept_packs(store, set(missing)):
+        if pack.pack_id in taken_by_others:
+            taken.update(pack.run_ids)
+        else:
+            packs.append(pack)
+    covered = taken.union(*(pack.run_ids for pack in packs))
+    left = [config for run_id, config in missing.items() if run_id not in covered]
+    if left:
+        executor = left[0]["executor"]
+        packs += new_packs(
+            left, executor["pack_mode"], executor["pack_size"], executor.get("workers") or 1
+        )
     seconds = _past_seconds(missing.values(), finished, store)
-    packs = [Pack([r], "none", 1, seconds.get(c.static_key)) for r, c in missing.items()]
-    return Plan(len(configs), len(configs) - len(missing), duplicates, packs, missing)
+    estimates = [_estimate(pack, seconds) for pack in packs]
+    return Plan(len(configs), len(configs) - len(missing), len(taken), duplicates, packs, estimates)
+
+
+def _estimate(pack: Pack, seconds: dict[str, float]) -> float | None:
+    each = seconds.get(pack.configs[0].static_key)
+    return None if each is None else each * len(pack.configs)
 
 
 def _past_seconds(
     missing: Iterable[Config], finished: dict[str, str], store: Store
 ) -> dict[str, float]:
-    """Median wall time of finished runs by static key. Such runs differ from a missing one in
-    dynamic leaves alone, so reading the records stops after a few for each key."""
+    """Median seconds per run of finished runs by static key: such runs differ from a missing one in
+    dynamic leaves alone. A few for each key are read."""
     wanted = {config.static_key for config in missing}
-    if not wanted or not finished:
-        return {}
     times: dict[str, list[float]] = defaultdict(list)
-    for run_id in finished:
+    for run_id in finished if wanted else ():
         if wanted <= {key for key, found in times.items() if len(found) >= 3}:
             break
         try:
@@ -78,5 +90,5 @@ def _past_seconds(
         except RecordError:
             continue
         if row.get("static_key") in wanted and row.get("wall_s"):
-            times[row["static_key"]].append(row["wall_s"])
+            times[row["static_key"]].append(row["wall_s"] / row["pack_size"])
     return {key: median(found) for key, found in times.items()}

@@ -10,7 +10,7 @@ import numpy as np
 from pcbench.files import whole_file
 
 
-class Preempted(Exception):
+class Preempted(BaseException):
     """The pack was asked to stop; what was worth keeping is in its checkpoint."""
 
 
