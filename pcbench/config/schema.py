@@ -142,6 +142,18 @@ class Task(Choice):
 
 
 @dataclass
+class Slurm:
+    partition: str | None = operational(None, "partition; null: the cluster's default")
+    account: str | None = operational(None, "account that is charged")
+    qos: str | None = operational(None, "quality of service")
+    gpus: int = operational(0, "GPUs per job", minimum=0)
+    cpus: int = operational(1, "cores per job", minimum=1)
+    mem: str | None = operational(None, "memory per job, e.g. 16G")
+    time: int = operational(60, "time limit of a job in minutes; it is requeued there", minimum=1)
+    setup: list[str] | None = operational(None, "shell lines before the job, e.g. module loads")
+
+
+@dataclass
 class Executor(Choice):
     name: str = operational(doc="the choice itself")
     version: int = operational(doc="of the executor")
@@ -151,6 +163,7 @@ class Executor(Choice):
     )  # fmt: skip
     pack_size: int | None = operational(None, "most runs in a pack; null: up to 64", minimum=1)
     workers: int | None = operational(None, "worker processes; null: one a core", minimum=1)
+    slurm: Slurm = field(default_factory=Slurm)
 
 
 @dataclass
