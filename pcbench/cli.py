@@ -105,7 +105,8 @@ def run(ctx, overrides, multirun, force, cfg, results, json):
     from pcbench.sweeps.expand import single
 
     if multirun and not cfg:
-        ctx.invoke(sweep, arguments=overrides, retry=(), force=force, results=results, json=json)
+        options = {"retry": (), "detach": False, "force": force, "results": results, "json": json}
+        ctx.invoke(sweep, arguments=overrides, **options)
         return
     config = single(overrides)
     if cfg:
@@ -132,6 +133,7 @@ def sweep_options(command):
             help="Run finished runs of this status again (repeatable).",
         ),
         click.option("--force", is_flag=True, help="Run everything again."),
+        click.option("--detach", is_flag=True, help="Start it, return at once; see `status`."),
         results_option,
         json_option,
     ):
@@ -159,7 +161,7 @@ def read_sweep(arguments, retry, force, results):
 @main.command()
 @sweep_options
 @guarded
-def sweep(arguments, retry, force, results, json):
+def sweep(arguments, retry, force, detach, results, json):
     """Run what is missing of a sweep: conf/sweep/NAME.yaml, or overrides with several values.
 
     Launching it again runs only what is not finished.
@@ -184,6 +186,14 @@ def sweep(arguments, retry, force, results, json):
     executor = load_target(configs[0]["executor.target"])
     for pack in plan.packs:
         pack.save(store)
+    if detach:
+        from pcbench.sweeps.jobs import detach as start
+
+        if plan.packs:
+            options = [f"--retry={r}" for r in retry] + ["--force"] * force
+            click.echo(start([*arguments, *options], store, plan.packs), err=True)
+        click.echo(f"see: pcbench status {label} --results {results}")
+        return
     try:
         with claimed(store, plan.packs), progress_display(total=to_run) as observe:
             for record in executor(plan.packs, store, observe) if plan.packs else ():
@@ -211,7 +221,7 @@ def sweep(arguments, retry, force, results, json):
 @main.command()
 @sweep_options
 @guarded
-def plan(arguments, retry, force, results, json):
+def plan(arguments, retry, force, detach, results, json):
     """What `sweep` would do: runs, finished ones, packs, estimated time. Starts nothing."""
     _, _, planned, _ = read_sweep(arguments, retry, force, results)
     if json:
@@ -230,6 +240,69 @@ def plan(arguments, retry, force, results, json):
     if len(planned.packs) > 20:
         click.echo(f"            … {len(planned.packs) - 20} more")
     click.echo(f"time        {seconds} (from past records)")
+
+
+sweep_argument = click.argument("sweep", required=False)
+
+
+@main.command()
+@sweep_argument
+@results_option
+@json_option
+@guarded
+def status(sweep, results, json):
+    """What became of SWEEP, or of all sweeps: runs by state."""
+    from pcbench.results.records import Store
+    from pcbench.sweeps.jobs import status as states
+
+    rows = states(Store(results), sweep)
+    if json:
+        echo_json({"sweeps": rows})
+        return
+    for row in rows:
+        counts = ", ".join(f"{n} {s}" for s, n in row.items() if s not in ("sweep", "runs") and n)
+        click.echo(f"{row['sweep']}: {row['runs']} runs: {counts}")
+
+
+@main.command()
+@sweep_argument
+@results_option
+@json_option
+@guarded
+def collect(sweep, results, json):
+    """Read in what a detached SWEEP left, say why runs failed; exits with 1 if any did."""
+    from pcbench.results.records import Store
+    from pcbench.results.table import table
+    from pcbench.sweeps.jobs import status as states
+
+    store = Store(results)
+    rows = states(store, sweep)
+    table(results)
+    finished = store.finished()
+    for row in rows:
+        if json:
+            continue
+        click.echo(", ".join(f"{key} {value}" for key, value in row.items()))
+        for run_id in store.sweeps()[row["sweep"]]:
+            if finished.get(run_id) == "failed":
+                explain(store.read(run_id), results)
+    if json:
+        echo_json({"sweeps": rows})
+    if any(row["failed"] for row in rows):
+        sys.exit(RUN_FAILED)
+
+
+@main.command()
+@sweep_argument
+@results_option
+@guarded
+def cancel(sweep, results):
+    """Stop what computes SWEEP, or everything; finished runs stay, the rest can be resumed."""
+    from pcbench.results.records import Store
+    from pcbench.sweeps.jobs import cancel as stop
+
+    for name in stop(Store(results), sweep) or ["nothing was running"]:
+        click.echo(name)
 
 
 @main.command()

@@ -46,7 +46,7 @@ def run_pack(
     """
     import jax
 
-    from pcbench.training.checkpoint import Checkpoint, Preempted
+    from pcbench.training.checkpoint import Checkpoint
     from pcbench.training.packing import choose_mode
     from pcbench.training.train import train
 
@@ -58,7 +58,7 @@ def run_pack(
         checkpoint = Checkpoint(pack.checkpoint(store), stop)
         outcomes = train(configs, pack.mode, lambda p: observe(configs, p), checkpoint)
         results = [(o.status, o.metrics, o.arrays, None) for o in outcomes]
-    except (ConfigError, DataError, Preempted):
+    except (ConfigError, DataError):
         raise
     except Exception as error:
         if len(configs) > 1:

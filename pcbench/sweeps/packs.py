@@ -132,7 +132,7 @@ def claimed(store: Store, packs: Iterable[Pack]) -> Iterator[None]:
 def claim(store: Store, name: str, packs: Iterable[Pack], **owner) -> Path:
     """`owner`: ``created`` of the process that `name` (HOST-PID) tells, or a Slurm ``job``."""
     path = store.root / "claims" / f"{name}.json"
-    content = {"name": name, "packs": [pack.pack_id for pack in packs], **owner}
+    content = {"name": name, "packs": {pack.pack_id: pack.run_ids for pack in packs}, **owner}
     with whole_file(path) as file:
         file.write(json.dumps(content).encode())
     return path

@@ -5,36 +5,56 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
 
 from pcbench.results.records import Record, Store
+from pcbench.sweeps.execute import run_pack, stop_on_signals, store_result
 from pcbench.sweeps.packs import Pack
+from pcbench.training.checkpoint import Preempted
 
 PR_SET_PDEATHSIG = 1
+POLL = 0.5  # seconds between two looks at a request to stop
+GRACE = 60.0  # seconds for the epoch that runs
 
 
 def run_in_workers(packs: list[Pack], store: Store, workers: int | None) -> Iterator[Record]:
     """Yields each pack's records once they are stored.
 
     A worker that dies (a crash, the kernel's memory limit) takes the packs of all workers with it:
-    those are run again one by one, and a pack that kills its worker alone is recorded as failed.
+    those are run again one by one, and a run that kills its worker alone is recorded as failed.
+    Asked to stop, the workers keep their checkpoints and Preempted is raised.
     """
     from loky.process_executor import BrokenProcessPool
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = min(workers or cores, len(packs))
-    unfinished = {pack.pack_id: pack for pack in packs}
-    executor = _executor(count, cores)
+    executor = _executor(min(workers or cores, len(packs)), cores)
+    waiting = {executor.submit(_work, str(store.root), pack): pack for pack in packs}
     try:
-        futures = {executor.submit(_work, str(store.root), pack): pack for pack in packs}
-        for future in as_completed(futures):
-            yield from future.result()
-            del unfinished[futures[future].pack_id]
+        with stop_on_signals() as stopped:
+            while waiting:
+                done, _ = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield from future.result()
+                    del waiting[future]
+                if stopped.is_set():
+                    _stop_workers(waiting)
     except BrokenProcessPool:
-        for pack in list(unfinished.values()):
+        for pack in list(waiting.values()):
             yield from _alone(pack, store, cores)
     finally:
         executor.shutdown(wait=False, kill_workers=True)
+
+
+def _stop_workers(waiting: dict) -> None:
+    """Let the running packs reach their next epoch, where they keep a checkpoint."""
+    import psutil
+
+    for future in waiting:
+        future.cancel()
+    for worker in psutil.Process().children():
+        worker.terminate()
+    wait([future for future in waiting if not future.cancelled()], timeout=GRACE)
+    raise Preempted
 
 
 def _alone(pack: Pack, store: Store, cores: int) -> list[Record]:
@@ -54,7 +74,6 @@ def _alone(pack: Pack, store: Store, cores: int) -> list[Record]:
 
 def _dead(pack: Pack, store: Store, error: Exception) -> Record:
     from pcbench.results.provenance import provenance
-    from pcbench.sweeps.execute import store_result
 
     why = f"the worker process died: {error}"
     record = store_result(pack.configs[0], ("failed", {}, None, why), provenance(), store)
@@ -73,7 +92,9 @@ def _executor(workers: int, cores: int):
 
 
 def _die_with_parent(parent: int) -> None:
-    """Workers outlive a killed parent otherwise, and go on with what was queued."""
+    """Workers outlive a killed parent otherwise, and go on with what was queued. Ctrl-C is the
+    parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
@@ -81,7 +102,5 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _work(root: str, pack: Pack) -> list[Record]:
-    from pcbench.sweeps.execute import run_pack, stop_on_signals
-
     with stop_on_signals() as stopped:
         return run_pack(pack, Store(root), stop=stopped.is_set)

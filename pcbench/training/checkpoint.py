@@ -11,7 +11,8 @@ from pcbench.files import whole_file
 
 
 class Preempted(BaseException):
-    """The pack was asked to stop; what was worth keeping is in its checkpoint."""
+    """The pack was asked to stop; what was worth keeping is in its checkpoint. Like
+    KeyboardInterrupt no failure of the run, so nothing that handles failures catches it."""
 
 
 @dataclass
