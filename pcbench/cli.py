@@ -424,6 +424,40 @@ def label(pack) -> str:
     return " ".join(config[f"{group}.name"] for group in ("algorithm", "model", "dataset"))
 
 
+@main.command()
+@overrides_argument
+@click.option("--algorithms", help="Comma-separated; default: all that are implemented.")
+@click.option("--sizes", default="1,8,64", show_default=True, help="Pack sizes.")
+@json_option
+@guarded
+def bench(overrides, algorithms, sizes, json):
+    """Step and compile time, packing gain and share of the matrix peak, per algorithm."""
+    from pcbench.bench import bench as measure
+    from pcbench.config.compose import implemented
+
+    names = algorithms.split(",") if algorithms else implemented("algorithm")
+    try:
+        counts = [int(size) for size in sizes.split(",")]
+    except ValueError:
+        raise ConfigError(f"--sizes {sizes}: expected integers separated by commas.") from None
+    report = measure(names, overrides, counts)
+    if json:
+        echo_json(report)
+        return
+    described = report["machine"]
+    click.echo(
+        f"{described['device']} x {described['devices']}, jax {described['jax']}, "
+        f"matrix peak {described['peak_gflops']:.0f} GFLOP/s (float32)"
+    )
+    click.echo("algorithm  size  mode  ms/step/member  gain  compile s  % of peak")
+    for row in report["rows"]:
+        click.echo(
+            f"{row['algorithm']:9}  {row['size']:4}  {row['mode']:4}  "
+            f"{row['member_step_ms']:14.3f}  {row['gain']:4.1f}  {row['compile_s']:9.2f}  "
+            f"{100 * row['peak_share']:9.1f}"
+        )
+
+
 def config_yaml(config) -> str:
     from omegaconf import OmegaConf
 

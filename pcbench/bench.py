@@ -1,0 +1,90 @@
+"""How fast this machine trains: step and compile time, packing gain, share of the matrix peak."""
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pcbench.config import Config
+from pcbench.sweeps.expand import single
+from pcbench.training.program import numerics
+from pcbench.training.train import Pack
+
+STEPS = 20  # training steps that are timed at once
+ROUNDS = 5  # of which the median counts
+PRODUCT_SIZES = (128, 256, 512, 1024, 2048)
+
+
+def seconds(function: Callable, *arguments: Any) -> float:
+    started = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    return time.perf_counter() - started
+
+
+def matrix_peak(sizes: Iterable[int] = PRODUCT_SIZES) -> float:
+    """Operations per second of the best float32 product n×n×n over `sizes`."""
+    best = 0.0
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+    for n in sizes:
+        a = jax.random.normal(jax.random.key(0), (n, n))
+        seconds(product, a)
+        best = max(best, 2 * n**3 / min(seconds(product, a) for _ in range(10)))
+    return best
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.local_device_count(),
+        "processor": platform.processor() or platform.machine(),
+        "jax": jax.__version__,
+        "peak_gflops": matrix_peak() / 1e9,
+    }
+
+
+def bench(
+    algorithms: Sequence[str], overrides: Sequence[str], sizes: Sequence[int]
+) -> dict[str, Any]:
+    """{machine, rows}: one row per algorithm, pack size and mode.
+
+    `member_step_ms` is the time of a training step divided by the members; `gain` compares it with
+    the single run's.
+    """
+    described = machine()
+    rows = []
+    for algorithm in algorithms:
+        config = single([f"algorithm={algorithm}", *overrides])
+        alone = None
+        for size in sizes:
+            for mode in ("none",) if size == 1 else ("map", "vmap"):
+                row = {"algorithm": algorithm, **_measure(config, size, mode)}
+                alone = alone or row["member_step_ms"]
+                peak = (
+                    row["flops_per_step"] / row["member_step_ms"] / 1e6 / described["peak_gflops"]
+                )
+                rows.append(row | {"gain": alone / row["member_step_ms"], "peak_share": peak})
+    return {"machine": described, "rows": rows}
+
+
+def _measure(config: Config, size: int, mode: str) -> dict[str, Any]:
+    with numerics(config):
+        pack = Pack([config.replace({"seed": seed}) for seed in range(size)], mode)
+        steps = min(STEPS, pack.lengths[0])
+        before = pack.program.compile_s
+        times = []
+        epoch = partial(pack.program.call, "epoch", steps=steps)
+        for _ in range(ROUNDS + 1):  # the first one compiles
+            carry = jax.block_until_ready(pack.program.call("init", None, pack.hyper))
+            times.append(seconds(epoch, carry, pack.hyper, *pack.data.train))
+        return {
+            "size": size,
+            "mode": mode,
+            "member_step_ms": 1e3 * median(times[1:]) / steps / size,
+            "compile_s": pack.program.compile_s - before,
+            "flops_per_step": pack.program.flops_per_step(pack.hyper, *pack.data.train),
+        }
