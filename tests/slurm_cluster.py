@@ -25,7 +25,7 @@ PROGRAMS = (*DAEMONS, "sbatch", "srun", "scancel", "scontrol", "squeue")
 CORES = 2
 
 # linuxproc and no task plugin: nothing here needs cgroups. cred_expire bounds how long a requeued
-# job waits until it starts again (two minutes by default).
+# job waits until it starts again (two minutes by default, five seconds at least).
 CONFIG = """
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -34,7 +34,7 @@ SlurmdPort={node_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={directory}/munge.socket,cred_expire=2
+AuthInfo=socket={directory}/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation={directory}/state
 SlurmdSpoolDir={directory}/spool

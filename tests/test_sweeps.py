@@ -1,0 +1,359 @@
+"""Sweeps: packs, culprits, interruptions, workers, detached ones."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from pcbench.cli import main
+from pcbench.results.records import Store
+from pcbench.sweeps import execute
+from pcbench.sweeps.expand import expand
+from pcbench.sweeps.packs import LARGEST, Pack, claim, claimed, claims, load_pack, new_packs
+from pcbench.sweeps.plan import make_plan
+from pcbench.training import train as training
+
+TINY = ["train.epochs=2", "model.width=16", "model.depth=3"]
+
+
+def configs_of(*overrides):
+    return expand(None, [*TINY, *overrides])[0]
+
+
+def run_all(store, configs, **options):
+    plan = make_plan(configs, 0, store, **options)
+    return list(execute.inline(plan.packs, store, lambda *_: None))
+
+
+def numbers(store):
+    names = ("status", "test_accuracy_final", "train_loss", "target_alignment")
+    return {r.run_id: [r.row[n] for n in names] for r in store.iterate()}
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "pcbench", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+# --- plans and packs ----------------------------------------------------------------------------
+
+
+def test_packs_hold_runs_of_one_program_in_equal_sizes():
+    configs = configs_of("algorithm=bp,pc", "seed=range(70)")
+    packs = new_packs(configs, "auto", None, 1)
+    assert [len(p.configs) for p in packs] == [35, 35, 35, 35] and LARGEST == 64
+    assert all(len({c.static_key for c in p.configs}) == 1 for p in packs)
+    assert [r for p in packs for r in p.run_ids] == [c.run_id for c in configs]
+    assert [len(p.configs) for p in new_packs(configs[:70], "map", 16, 1)] == [14] * 5
+    assert [len(p.configs) for p in new_packs(configs[:70], "map", None, 2)] == [35, 35]
+    assert {p.mode for p in new_packs(configs, "none", None, 1)} == {"none"}
+
+
+def test_a_pack_survives_the_disk(tmp_path):
+    store = Store(tmp_path)
+    pack = Pack(tuple(configs_of("seed=0,1", "algorithm.precisions=[1,2,1]")), "map")
+    pack.save(store)
+    again = load_pack(pack.file(store))
+    assert (again.run_ids, again.mode, again.pack_id) == (pack.run_ids, "map", pack.pack_id)
+    pack.file(store).write_text("{half a f")
+    assert load_pack(pack.file(store)) is None
+
+
+def test_an_interrupted_pack_is_planned_as_itself(tmp_path):
+    """Also when some of its members have records already: vmap bits depend on the members."""
+    store = Store(tmp_path)
+    configs = configs_of("seed=range(4)")
+    pack = Pack(tuple(configs), "vmap")
+    pack.save(store)
+    run_all(store, configs[:1])
+    plan = make_plan(configs, 0, store)
+    assert [(p.run_ids, p.mode) for p in plan.packs] == [(pack.run_ids, "vmap")]
+    assert plan.finished == 1
+    subset = make_plan(configs[2:], 0, store)  # nobody asked for all of it: planned anew
+    assert [p.run_ids for p in subset.packs] == [[c.run_id for c in configs[2:]]]
+
+
+def test_what_others_have_claimed_is_not_sent_again(tmp_path):
+    store = Store(tmp_path)
+    pack = Pack(tuple(configs_of("seed=range(3)")), "map")
+    pack.save(store)
+    host, parent = os.uname().nodename, os.getppid()
+    import psutil
+
+    created = psutil.Process(parent).create_time()
+    path = claim(store, f"{host}-{parent}", [pack], created=created)  # alive, and not us
+    plan = make_plan(configs_of("seed=range(4)"), 0, store)
+    assert plan.taken == 3 and [len(p.configs) for p in plan.packs] == [1]
+    claim(store, f"{host}-{parent}", [pack], created=created - 99)  # another process of that number
+    assert make_plan(configs_of("seed=range(4)"), 0, store).taken == 0
+    assert not path.exists()  # the dead's claim is removed
+    far = claim(store, "elsewhere-1", [pack], created=0.0)
+    assert claims(store)[0]["state"] == "running"  # it gave a sign of life just now
+    os.utime(far, (0, 0))
+    assert claims(store) == []
+    with claimed(store, [pack]):
+        assert list((store.root / "claims").iterdir())
+    assert not list((store.root / "claims").iterdir())
+
+
+def test_a_plan_of_ten_thousand_runs_takes_seconds(tmp_path):
+    rates = ",".join(str(n) for n in range(1, 101))
+    started = time.perf_counter()
+    result = CliRunner().invoke(
+        main,
+        ["plan", "seed=range(100)", f"optimizer.lr={rates}", "--json", "--results", str(tmp_path)],
+    )
+    assert json.loads(result.stdout)["runs"] == 10_000
+    assert time.perf_counter() - started < 6  # 3 s on an idle machine
+
+
+# --- packs that go wrong ------------------------------------------------------------------------
+
+
+def test_the_culprit_of_a_failing_pack_is_found_and_the_others_complete(tmp_path, monkeypatch):
+    real = training.train
+
+    def train(configs, *arguments):
+        if any(c["seed"] == 2 for c in configs):
+            raise RuntimeError("seed 2 is cursed")
+        return real(configs, *arguments)
+
+    monkeypatch.setattr(training, "train", train)
+    store = Store(tmp_path)
+    run_all(store, configs_of("seed=range(4)", "executor.pack_mode=map"))
+    statuses = {r.row["seed"]: r.status for r in store.iterate()}
+    assert statuses == {0: "completed", 1: "completed", 2: "failed", 3: "completed"}
+    failed = next(r for r in store.iterate() if r.status == "failed")
+    assert "seed 2 is cursed" in store.traceback(failed.run_id)
+    assert not list((tmp_path / "packs").iterdir())
+    monkeypatch.undo()
+    run_all(store, configs_of("seed=range(4)"), retry=["failed"])
+    assert set(store.finished().values()) == {"completed"}
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")]
+)
+def test_a_pack_that_does_not_fit_is_halved(error, tmp_path, monkeypatch):
+    real, sizes = training.train, []
+
+    def train(configs, *arguments):
+        sizes.append(len(configs))
+        if len(configs) > 2:
+            raise error
+        return real(configs, *arguments)
+
+    monkeypatch.setattr(training, "train", train)
+    store = Store(tmp_path)
+    run_all(store, configs_of("seed=range(6)", "executor.pack_mode=map"))
+    assert sizes == [6, 3, 1, 2, 3, 1, 2]
+    assert list(store.finished().values()) == ["completed"] * 6
+
+
+def test_a_run_that_alone_does_not_fit_has_failed(tmp_path, monkeypatch):
+    def train(*_):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(training, "train", train)
+    (record,) = run_all(Store(tmp_path), configs_of("seed=0"))
+    assert record.status == "failed"
+
+
+def test_a_diverging_member_is_an_outcome_beside_the_others(tmp_path):
+    store = Store(tmp_path)
+    configs = configs_of("optimizer=sgd", "optimizer.lr=0.1,1e6", "executor.pack_mode=vmap")
+    run_all(store, configs)
+    assert [store.read(c.run_id).status for c in configs] == ["completed", "diverged"]
+
+
+def test_an_auto_pack_measures_once_and_keeps_its_mode(tmp_path, monkeypatch):
+    from pcbench.training import packing
+
+    monkeypatch.setenv("PCBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    calls, real = [], packing._time
+    monkeypatch.setattr(packing, "_time", lambda *a: calls.append(a[1]) or real(*a))
+    modes = set()
+    for name in ("a", "b"):
+        store = Store(tmp_path / name)
+        run_all(store, configs_of("seed=0,1"))
+        modes |= {r.row["pack_mode"] for r in store.iterate()}
+    assert sorted(calls) == ["map", "vmap"] and len(modes) == 1 and modes <= {"map", "vmap"}
+
+
+def test_map_packs_store_what_single_runs_store(tmp_path):
+    configs = configs_of("seed=range(3)")
+    packed, single = Store(tmp_path / "packed"), Store(tmp_path / "single")
+    list(execute.inline([Pack(tuple(configs), "map")], packed, lambda *_: None))
+    list(execute.inline(new_packs(configs, "none", None, 1), single, lambda *_: None))
+    assert numbers(packed) == numbers(single)
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+def test_worker_processes_compute_the_same_numbers(tmp_path):
+    overrides = [*TINY, "seed=range(4)", "executor.pack_mode=map"]
+    for executor in ("inline", "processes"):
+        done = CliRunner().invoke(
+            main,
+            ["sweep", *overrides, f"executor={executor}", "--results", str(tmp_path / executor)],
+        )
+        assert done.exit_code == 0, done.output
+    inline, workers = Store(tmp_path / "inline"), Store(tmp_path / "processes")
+    assert numbers(inline) == numbers(workers) and len(numbers(inline)) == 4
+
+
+def test_a_run_that_kills_its_worker_is_recorded_and_the_others_complete(tmp_path):
+    """The plugin-like network below ends its process without a word for one width."""
+    (tmp_path / "deadly.py").write_text(
+        "import os\nfrom pcbench.networks.chains import mlp\n"
+        "def model(config, *shapes):\n"
+        "    if config['width'] == 13: os._exit(9)\n"
+        "    return mlp(config, *shapes)\n"
+    )
+    code = (
+        "import sys; from pcbench.sweeps.expand import expand\n"
+        "from pcbench.sweeps.packs import new_packs; from pcbench.results.records import Store\n"
+        "from pcbench.sweeps.workers import run_in_workers\n"
+        "configs = [c.replace({'model.target': 'deadly.model'}) for c in expand(None, sys.argv[2:])[0]]\n"
+        "packs = new_packs(configs, 'none', None, 2)\n"
+        "for r in run_in_workers(packs, Store(sys.argv[1]), 2): print(r.row['width'], r.status)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "results"), *TINY, "model.width=12,13,14"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    statuses = dict(line.split() for line in done.stdout.splitlines())
+    assert statuses == {"12": "completed", "13": "failed", "14": "completed"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent's death is signalled on Linux only")
+def test_workers_die_with_their_parent(tmp_path):
+    import psutil
+
+    overrides = ["seed=range(2)", "train.epochs=2000", "executor=processes", "executor.workers=2"]
+    running = start("sweep", *overrides, "--results", tmp_path)
+    parent = psutil.Process(running.pid)
+    wait_for(lambda: len(parent.children()) >= 2)
+    time.sleep(3)  # in the middle of it
+    workers = parent.children(recursive=True)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not [w for w in alive if w.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_a_sweep_says_how_to_resume_and_does(executor, number, tmp_path):
+    overrides = [
+        "seed=0,1", "train.epochs=400", "model.width=16", f"executor={executor}",
+        "train.checkpoint_seconds=0", "executor.pack_mode=map", "executor.pack_size=2",
+    ]  # fmt: skip
+    running = start("sweep", *overrides, "--results", tmp_path)
+    wait_for(lambda: list((tmp_path / "packs").glob("[!.]*.npz")))
+    running.send_signal(number)
+    _, message = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Resume with: pcbench sweep" in message, message
+    assert list((tmp_path / "packs").glob("[!.]*.npz")) and not Store(tmp_path).finished()
+    plan = CliRunner().invoke(main, ["plan", *overrides, "--json", "--results", str(tmp_path)])
+    assert [p["size"] for p in json.loads(plan.stdout)["packs"]] == [2]
+
+
+def test_a_detached_sweep_is_looked_after_from_any_shell(tmp_path):
+    def pcbench(*arguments, code=0):
+        done = CliRunner().invoke(main, [*arguments, "--results", str(tmp_path)])
+        assert done.exit_code == code, done.output
+        return done
+
+    overrides = [*TINY, "seed=0,1", "executor=processes"]
+    started = time.monotonic()
+    pcbench("sweep", *overrides, "--detach")
+    assert time.monotonic() - started < 20
+    again = json.loads(pcbench("plan", *overrides, "--json").stdout)
+    assert again["taken"] + again["finished"] == 2 and not again["packs"]
+
+    def state():
+        return json.loads(pcbench("status", "overrides", "--json").stdout)["sweeps"][0]
+
+    wait_for(lambda: state()["completed"] == 2)
+    assert "completed 2" in pcbench("collect").stdout
+    assert "Did you mean 'overrides'" in pcbench("status", "override", code=2).stderr
+    long = ["seed=7", "train.epochs=100000", "model.width=16"]
+    pcbench("sweep", *long, "--detach")
+    assert state()["running"] == 1
+    time.sleep(5)
+    assert pcbench("cancel", "overrides").stdout
+    wait_for(lambda: state()["missing"] == 1)
+    assert "nothing was running" in pcbench("cancel").stdout
+
+
+# --- writers and disks --------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from pcbench.results.records import Record, Store
+store, name, count = Store(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for n in range(count):
+    run_id = f"{name}x{n}"
+    store.write(Record.new(run_id, "completed", {"seed": n}, {"run_id": run_id}), {"a": [n]})
+"""
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_eight_writers_lose_nothing(count, tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen([*command, f"w{n}", str(count)]) for n in range(8)]
+    assert [w.wait() for w in writers] == [0] * 8
+    problems = []
+    records = list(Store(tmp_path).iterate(problems))
+    assert len(records) == 8 * count and not problems
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_an_error_and_no_record_is_damaged(small_disk):
+    """Twelve runs of 0.2 MB do not fit: the sweep says so; what is stored is whole."""
+    arguments = ["sweep", "seed=range(12)", "train.epochs=1", "model.width=128", "model.depth=3"]
+    arguments += ["executor.pack_size=2", "executor.pack_mode=map"]
+    done = CliRunner().invoke(main, [*arguments, "--results", str(small_disk)])
+    assert done.exit_code == 1 and "the disk is full" in done.stderr
+    problems = []
+    records = list(Store(small_disk).iterate(problems))
+    assert 0 < len(records) < 12 and not problems
+    for record in records:
+        assert Store(small_disk).arrays(record.run_id)
+
+
+@pytest.mark.parametrize("executor,mode", [("inline", "map"), ("processes", "vmap")])
+def test_killed_sweeps_end_as_undisturbed_ones(executor, mode):
+    """The short form of scripts/kill_sweep.py, whose default is 50 kills."""
+    command = [sys.executable, "scripts/kill_sweep.py", "--kills", "3"]
+    done = subprocess.run(
+        [*command, "--executor", executor, "--mode", mode], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "0 problems" in done.stdout, done.stdout + done.stderr
