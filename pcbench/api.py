@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 def run(
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Config = (),
     results: str | PathLike = RESULTS,
     force: bool = False,
     observe: Callable = lambda configs, progress: None,
@@ -38,15 +38,16 @@ def run(
     RecordError when the record cannot be written. A run that raises is a record of status
     ``failed``.
     """
-    from pcbench.sweeps.execute import run_pack
+    from pcbench.sweeps.execute import check, run_pack
     from pcbench.sweeps.expand import single
     from pcbench.sweeps.packs import Pack
 
-    config = single(overrides)
+    config = overrides if isinstance(overrides, Config) else single(overrides)
     require_implemented(config)
     store = Store(results)
     if not force and store.holds(config.run_id):
         return store.read(config.run_id)
+    check([config])
     store.require_writable()
     return run_pack(Pack((config,), "none"), store, observe)[0]
 

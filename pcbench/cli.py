@@ -113,7 +113,7 @@ def run(ctx, overrides, multirun, force, cfg, results, json):
         click.echo(config_yaml(config), nl=False)
         return
     with progress_display() as observe:
-        record = api.run(overrides, results, force, observe)
+        record = api.run(config, results, force, observe)
     if json:
         echo_json(record.row)
     else:
@@ -123,15 +123,18 @@ def run(ctx, overrides, multirun, force, cfg, results, json):
         sys.exit(RUN_FAILED)
 
 
+retry_option = click.option(
+    "--retry",
+    multiple=True,
+    type=click.Choice(["failed", "diverged"]),
+    help="Run finished runs of this status again (repeatable).",
+)
+
+
 def sweep_options(command):
     for option in (
         click.argument("arguments", metavar="[NAME] [OVERRIDE]...", nargs=-1),
-        click.option(
-            "--retry",
-            multiple=True,
-            type=click.Choice(["failed", "diverged"]),
-            help="Run finished runs of this status again (repeatable).",
-        ),
+        retry_option,
         click.option("--force", is_flag=True, help="Run everything again."),
         click.option("--detach", is_flag=True, help="Start it, return at once; see `status`."),
         results_option,
@@ -169,11 +172,12 @@ def sweep(arguments, retry, force, detach, results, json):
     from pathlib import Path
 
     from pcbench.config import load_target
+    from pcbench.sweeps.execute import check
     from pcbench.sweeps.packs import claimed
     from pcbench.training.checkpoint import Preempted
 
     name, configs, plan, store = read_sweep(arguments, retry, force, results)
-    label = Path(name).stem if name else "overrides"
+    label = Path(name).stem if name else adhoc_name(configs)
     store.require_writable()
     store.add_to_sweep(label, [config.run_id for config in configs])
     to_run = sum(len(pack.configs) for pack in plan.packs)
@@ -184,6 +188,7 @@ def sweep(arguments, retry, force, detach, results, json):
     )
     records = []
     executor = load_target(configs[0]["executor.target"])
+    check([config for pack in plan.packs for config in pack.configs])
     for pack in plan.packs:
         pack.save(store)
     if detach:
@@ -200,7 +205,8 @@ def sweep(arguments, retry, force, detach, results, json):
                 records.append(record)
                 observe.finished(record)
     except (KeyboardInterrupt, Preempted):
-        again = shlex.join(["pcbench", "sweep", *arguments, "--results", str(results)])
+        options = [f"--retry={status}" for status in retry]
+        again = shlex.join(["pcbench", "sweep", *arguments, *options, "--results", str(results)])
         fail(f"interrupted; {len(records)} runs are stored. Resume with: {again}", INTERRUPTED)
     statuses = store.finished()
     counts = {s: 0 for s in ("completed", "diverged", "failed")}
@@ -366,6 +372,58 @@ def show(run_id, results, json):
             explain(record, results)
 
 
+@main.command()
+@click.argument("name")
+@click.argument("overrides", metavar="[OVERRIDE]...", nargs=-1)
+@click.option("--trials", type=int, help="Trials of the search.  [default: the file's]")
+@click.option("--batch", type=int, help="Trials proposed at once: one pack.")
+@click.option("--seeds", type=int, help="Runs of each trial, with seeds from 1000 up.")
+@click.option("--report", type=int, default=0, help="Run so many fresh seeds of the best trial.")
+@retry_option
+@results_option
+@json_option
+@guarded
+def tune(name, overrides, trials, batch, seeds, report, retry, results, json):
+    """Search hyper-parameters: NAME of conf/tune/NAME.yaml, or a file.
+
+    Selection is by validation accuracy. Launching it again runs only what is not finished; a
+    larger --trials goes on.
+    """
+    from pcbench.results.records import Store
+    from pcbench.sweeps.space import read_search
+    from pcbench.sweeps.tune import tune as run_search
+    from pcbench.training.checkpoint import Preempted
+
+    search = read_search(name, overrides, trials, batch, seeds)
+    failed = []
+    try:
+        with progress_display(total=search.trials * search.seeds + report) as observe:
+
+            def finished(record):
+                observe.finished(record)
+                if record.status == "failed":
+                    failed.append(record)
+
+            result = run_search(search, Store(results), report, retry, observe, finished)
+    except (KeyboardInterrupt, Preempted):
+        again = shlex.join(["pcbench", *sys.argv[1:]])
+        fail(f"interrupted; finished runs are stored. Resume with: {again}", INTERRUPTED)
+    if json:
+        echo_json(result)
+    else:
+        best, fresh = result["best"], result["report"]
+        click.echo(f"best of {search.trials} trials: validation accuracy {best['value']:.4f} with")
+        click.echo(" ".join(f"{key}={json_.dumps(v)}" for key, v in best["settings"].items()))
+        if fresh and fresh["mean"] is not None:
+            low, high = fresh["low"], fresh["high"]
+            interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
+            click.echo(f"{fresh['metric']} {fresh['mean']:.4f}{interval}, {fresh['seeds']} seeds")
+    for record in failed:
+        explain(record, results)
+    if failed:
+        sys.exit(RUN_FAILED)
+
+
 @main.group()
 def data():
     """Datasets: what is there, and what it takes to get them."""
@@ -458,6 +516,13 @@ def bench(overrides, algorithms, sizes, json):
         )
 
 
+def adhoc_name(configs) -> str:
+    """A sweep from the command line alone is known by its runs."""
+    from hashlib import sha256
+
+    return "sweep-" + sha256(" ".join(sorted(c.run_id for c in configs)).encode()).hexdigest()[:8]
+
+
 def config_yaml(config) -> str:
     from omegaconf import OmegaConf
 
@@ -480,7 +545,7 @@ def explain(record, results) -> None:
         click.echo(f"pcbench: run {record.run_id} diverged: weights are not finite", err=True)
         return
     trace = Store(results).traceback(record.run_id) or "no traceback stored"
-    last = trace.strip().splitlines()[-1]
+    last = trace.strip().splitlines()[0]
     place = Store(results).path(record.run_id) / "traceback.txt"
     click.echo(f"pcbench: run {record.run_id} failed: {last} ({place})", err=True)
 
@@ -556,7 +621,11 @@ def scores(progress) -> str:
 
 def headline(record) -> str:
     row = record.row
-    accuracy = row.get("test_accuracy_final")
-    shown = "" if accuracy is None else f"  test {accuracy:.4f}"
+    # a trial of a search shows nothing of the test set
+    split, column = ("test", "test_accuracy_final")
+    if row["stage"] == "tune":
+        split, column = ("validation", "validation_accuracy_best")
+    accuracy = row.get(column)
+    shown = "" if accuracy is None else f"  {split} {accuracy:.4f}"
     name = f"{row['variant']} {row['dataset']} seed {row['seed']}"
     return f"{name}  {record.status}{shown}  {record.run_id}"

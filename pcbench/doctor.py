@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -296,18 +295,10 @@ def tfds_directory() -> Check:
 
 def git_revision() -> Check:
     """The revision that records would name. An installed package has none."""
-    root = Path(__file__).resolve().parents[1]
+    from pcbench.results.provenance import PACKAGE, git_state
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        # Some other repository around site-packages is not this program's.
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            raise FileNotFoundError
-        revision, dirty = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain")
-    except (OSError, subprocess.CalledProcessError):
+    revision, dirty = git_state(PACKAGE)
+    if revision is None:
         advice = "run from a git checkout for rows that name their code"
         return Check("git_revision", True, "none: rows carry no revision", advice)
     if dirty:

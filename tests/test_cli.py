@@ -141,8 +141,9 @@ def test_light_commands_import_no_jax_and_answer_at_once(arguments, finished):
         "assert not heavy, heavy\n"
         "assert time.perf_counter() - started < 2\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=finished.parent,
-                          capture_output=True, text=True)  # fmt: skip
+    if arguments[0] in ("leaderboard", "plan"):
+        arguments = [*arguments, "--results", str(finished)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -172,7 +173,7 @@ def test_in_a_sweep_divergence_is_an_outcome_and_failure_is_not(tmp_path, monkey
     arguments = ["sweep", "optimizer=sgd", "optimizer.lr=0.1,1e6", *TINY, "--results", tmp_path]
     assert "1 completed, 1 diverged" in invoke(*arguments).stdout
 
-    def explode(configs, mode, observe):
+    def explode(*_):
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(module, "train", explode)
@@ -203,7 +204,7 @@ def test_an_unwritable_results_directory_is_found_before_training(tmp_path):
 
 def test_a_killed_sweep_continues_and_ends_with_the_same_numbers(tmp_path):
     """SIGKILL in the middle: what is stored is whole; launched again, the rest is run."""
-    arguments = ["sweep", "seed=range(6)", *TINY, "--results"]
+    arguments = ["sweep", "seed=range(6)", "executor.pack_size=1", *TINY, "--results"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pcbench", *arguments, str(tmp_path / "killed")]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:

@@ -1,7 +1,9 @@
 """Composition, validation, canonical form, identity."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,18 @@ def test_a_leaf_at_its_introduction_default_is_not_hashed():
     assert build(nest(without)).run_id == config.run_id
 
 
+def test_a_leaf_that_changes_nothing_is_not_hashed():
+    """Momentum belongs to sgd updaters, warm-up to its schedule, width to equal widths."""
+    for overrides, inert in (
+        (["algorithm.updater=adam"], "algorithm.momentum=0.1"),
+        ([], "optimizer.warmup=0.5"),
+        (["model.widths=[8,8,8]"], "model.width=9"),
+        (["precision=bfloat16"], "matmul_precision=high"),
+        (["optimizer=sgd"], "optimizer.weight_decay=-0.0"),
+    ):
+        assert single(overrides).run_id == single([*overrides, inert]).run_id
+
+
 def test_operational_leaves_are_no_identity_and_all_others_are():
     base = single([])
     assert base.replace({"logging.wandb.mode": "offline"}).run_id == base.run_id
@@ -86,14 +100,51 @@ def test_every_choice_composes_and_every_leaf_is_in_the_vocabulary():
             COMPOSER.compose({group: choice}, {})
 
 
-def test_all_published_presets_compose():
-    """56 tuned settings: 8 rules on 2 MLP and 5 VGG tasks."""
-    presets = [name for name in choices("preset") if name.startswith("pcx/")]
-    assert len(presets) == 56
-    for name in presets:
-        config = COMPOSER.compose({"preset": name}, {})
-        assert config["train.selection"] == "best_test_epoch"
-        assert config["optimizer.schedule"] == "warmup_cosine"
+PCX = json.loads((Path(__file__).parent / "data" / "pcx_hps.json").read_text())
+RULES = {  # published name: (ours, nudging, loss, end of the preset's name)
+    "BP-CE": ("bp", None, "cross_entropy", "bp_ce"),
+    "BP-SE": ("bp", None, "squared_error", "bp_se"),
+    "PC-CE": ("pc", "none", "cross_entropy", "pc_ce"),
+    "PC-SE": ("pc", "none", "squared_error", "pc_se"),
+    "PC-PN": ("pc", "positive", "squared_error", "pn"),
+    "PC-NN": ("pc", "negative", "squared_error", "nn"),
+    "PC-CN": ("pc", "centred", "squared_error", "cn"),
+    "iPC": ("ipc", None, "squared_error", "ipc"),
+}
+DATASETS = {
+    "MNIST": "mnist", "FashionMNIST": "fashion_mnist", "CIFAR10": "cifar10", "CIFAR100": "cifar100",
+    "TinyImageNet": "tiny_imagenet",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("published", [name for name in PCX if not name.endswith("_beta")])
+def test_presets_hold_the_published_numbers(published):
+    """All 56 tuned settings of PCX (their repository at commit c722834), to the last digit."""
+    model, rule, data = published.split("_")
+    algorithm, nudging, loss, ending = RULES[rule]
+    name = f"pcx/{model.lower()}_{DATASETS[data]}_{ending}"
+    config, theirs = COMPOSER.compose({"preset": name}, {}), PCX[published]["hp"]
+    weights, states = theirs["optim"]["w"], theirs["optim"].get("x", {})
+    expected = {
+        "algorithm.name": algorithm, "algorithm.nudging": nudging, "task.loss": loss,
+        "dataset.name": DATASETS[data], "model.name": model.lower(),
+        "model.activation": theirs["act_fn"], "train.batch_size": theirs["batch_size"],
+        "train.epochs": theirs["epochs"], "optimizer.lr": weights["lr"],
+        "optimizer.weight_decay": weights["wd"], "optimizer.schedule": "warmup_cosine",
+        "algorithm.steps": theirs.get("T"), "algorithm.step_size": states.get("lr"),
+        "algorithm.momentum": states.get("momentum"), "train.selection": "best_test_epoch",
+    }  # fmt: skip
+    assert {path: config.get(path) for path in expected} == expected
+    if nudging not in (None, "none"):
+        assert config["algorithm.beta"] == theirs["beta"]
+        assert config["algorithm.beta_increment"] == theirs["beta_ir"]
+    if nudging == "centred":
+        signs = [1.0 if beta > 0 else -1.0 for beta in PCX[f"{published}_beta"]]
+        length = min(len(signs), theirs["epochs"])
+        assert config["algorithm.beta_signs"][:length] == signs[:length]
+        sizes = [min(theirs["beta"] + theirs["beta_ir"] * e, 1.0) for e in range(length)]
+        listed = [abs(beta) for beta in PCX[f"{published}_beta"][:length]]
+        assert listed == pytest.approx(sizes)  # so that beta and its signs are the whole list
 
 
 def test_a_preset_sets_groups_and_values_and_the_command_line_wins():
@@ -131,6 +182,11 @@ def test_a_preset_sets_groups_and_values_and_the_command_line_wins():
         (["algorithm.nudging=positive", "task.loss=cross_entropy"], ["squared_error"]),
         (["algorithm.nudging=negative", "algorithm.beta=2"], ["beta"]),
         (["seed=-1"], ["at least 0"]),
+        (["algorithm.target=os.system"], ["comes with the choice", "algorithm=CHOICE"]),
+        (["dataset.name=mnist"], ["comes with the choice"]),
+        (["algorithm.beta=0.5"], ["no effect", "nudging=positive"]),
+        (["optimizer.b1=1"], ["below 1"]),
+        (["preset=pcx/mlp_mnist_pc_se", "algorithm=bp"], ["sets algorithm.steps", "'bp'"]),
         (["model={width: 3}"], ["model"]),
     ],
 )
@@ -235,6 +291,9 @@ def test_overrides_replace_and_multiply_what_a_block_says(tmp_path):
         ("- {grid: {seed: 1}}", ["list"]),
         ("- {grid: {sed: [1]}}", ["sed", "unknown key"]),
         ("- 3", ["mapping"]),
+        ("- {where: 3}", ["where", "mapping"]),
+        ("[]", ["list of blocks"]),
+        ("{seeds: 0, blocks: [{}]}", ["no run"]),
         ("- {", ["cannot be read"]),
         ("- {where: {algorithm: bp}, grid: {algorithm.steps: [1]}}", ["'bp' has no such key"]),
     ],

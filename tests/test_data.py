@@ -321,7 +321,7 @@ def test_a_dataset_without_a_builder_says_so(name, no_data):
 def test_prepare_refuses_what_needs_no_preparation_or_does_not_exist(no_data, monkeypatch):
     with pytest.raises(data.DataError, match="bundled"):
         data.prepare("digits")
-    with pytest.raises(data.DataError, match="did you mean 'fashion_mnist'"):
+    with pytest.raises(data.DataError, match="Did you mean 'fashion_mnist'"):
         data.prepare("fashion_mnits")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(data.DataError, match="tfds-prepare"):

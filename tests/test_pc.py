@@ -75,8 +75,8 @@ def test_positive_nudging_with_beta_one_is_clamping():
 
 
 def test_beta_over_the_epochs_is_the_published_one():
-    """|β| grows by the increment to at most 1; a negative nudging that reaches 1 becomes β = +1;
-    centred takes the listed signs, or alternates from +1."""
+    """|β| grows by the increment to at most 1; a `negative` nudging that reaches 1 becomes β = +1,
+    a centred one keeps its sign: the listed one, or alternating from +1."""
     net = network()
     numbers = hyper(beta=0.9, beta_increment=0.05)
 
@@ -87,9 +87,9 @@ def test_beta_over_the_epochs_is_the_published_one():
     numbers = numbers["algorithm"]
     np.testing.assert_allclose(betas("positive"), [0.9, 0.95, 1, 1])
     np.testing.assert_allclose(betas("negative"), [-0.9, -0.95, 1, 1])
-    np.testing.assert_allclose(betas("centred"), [0.9, -0.95, 1, 1])
+    np.testing.assert_allclose(betas("centred"), [0.9, -0.95, 1, -1])
     signs = jnp.array([-1.0, -1.0, 1.0, -1.0])
-    np.testing.assert_allclose(betas("centred", beta_signs=signs), [-0.9, -0.95, 1, 1])
+    np.testing.assert_allclose(betas("centred", beta_signs=signs), [-0.9, -0.95, 1, -1])
 
 
 @pytest.mark.parametrize("rule,choices", [(BP, {}), (PC, {"steps": 8})])

@@ -8,6 +8,7 @@ import pytest
 from support import batch, build, hyper, network, weights
 
 from pcbench.algorithms.pc import PC
+from pcbench.config.schema import UPDATERS
 from pcbench.energies.energy import prediction_energy, squared_error
 from pcbench.relaxation.frontier import windows
 from pcbench.relaxation.relax import relax
@@ -48,9 +49,9 @@ def test_one_step_is_gradient_descent():
         np.testing.assert_allclose(after, before - 0.1 * g, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind,depth", [("mlp", 4), ("mlp", 5), ("resmlp", 9), ("mlp", 2)])
-@pytest.mark.parametrize("steps", [1, 2, 3, 12])
-@pytest.mark.parametrize("updater", ["sgd", "adam"])
+@pytest.mark.parametrize("kind,depth", [("mlp", 5), ("resmlp", 9), ("mlp", 2)])
+@pytest.mark.parametrize("steps", [1, 3, 12])
+@pytest.mark.parametrize("updater", UPDATERS)
 def test_skipping_what_is_zero_changes_no_state(kind, depth, steps, updater):
     """The windows of the frontier give the weight gradient of a plain relaxation."""
     net = network(kind, depth=depth, states="pre" if kind == "resmlp" else "post")

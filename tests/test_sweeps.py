@@ -227,7 +227,10 @@ def test_a_run_that_kills_its_worker_is_recorded_and_the_others_complete(tmp_pat
         "import sys; from pcbench.sweeps.expand import expand\n"
         "from pcbench.sweeps.packs import new_packs; from pcbench.results.records import Store\n"
         "from pcbench.sweeps.workers import run_in_workers\n"
-        "configs = [c.replace({'model.target': 'deadly.model'}) for c in expand(None, sys.argv[2:])[0]]\n"
+        "from pcbench.config.config import build, nest\n"
+        "configs = expand(None, sys.argv[2:])[0]\n"
+        "deadly = {'model.target': 'deadly.model'}\n"
+        "configs = [build(nest({**c.flat, **deadly})) for c in configs]\n"
         "packs = new_packs(configs, 'none', None, 2)\n"
         "for r in run_in_workers(packs, Store(sys.argv[1]), 2): print(r.row['width'], r.status)\n"
     )
@@ -270,8 +273,10 @@ def test_asked_to_stop_a_sweep_says_how_to_resume_and_does(executor, number, tmp
     _, message = running.communicate(timeout=60)
     assert running.returncode == 130 and "Resume with: pcbench sweep" in message, message
     assert list((tmp_path / "packs").glob("[!.]*.npz")) and not Store(tmp_path).finished()
+    kept = [load_pack(path).run_ids for path in (tmp_path / "packs").glob("[!.]*.json")]
     plan = CliRunner().invoke(main, ["plan", *overrides, "--json", "--results", str(tmp_path)])
-    assert [p["size"] for p in json.loads(plan.stdout)["packs"]] == [2]
+    planned = [p["run_ids"] for p in json.loads(plan.stdout)["packs"]]
+    assert sorted(planned) == sorted(kept) and sum(map(len, kept)) == 2
 
 
 def test_a_detached_sweep_is_looked_after_from_any_shell(tmp_path):

@@ -17,10 +17,11 @@ from pcbench.metrics import flops
 from pcbench.sweeps.expand import expand, single
 from pcbench.training.checkpoint import Checkpoint, Preempted
 from pcbench.training.datasets import Recent
+from pcbench.training.epochs import epoch_lengths
 from pcbench.training.learner import Learner
 from pcbench.training.program import hyper_of
 from pcbench.training.schedules import SCHEDULES
-from pcbench.training.train import epoch_lengths, train
+from pcbench.training.train import train
 
 SMALL = ["train.epochs=2", "model.width=16", "model.depth=3"]
 
@@ -83,6 +84,16 @@ def test_a_member_that_diverges_leaves_the_others_alone():
     assert good.metrics["test_accuracy_final"] == alone.metrics["test_accuracy_final"] > 0.5
 
 
+def test_a_diverged_member_is_recorded_as_if_it_were_alone():
+    configs, _ = expand(None, ["optimizer=sgd", "train.epochs=4", "optimizer.lr=0.1,1e6"])
+    packed, alone = train(configs, "map")[1], train(configs[1:])[0]
+    assert packed.arrays.keys() == alone.arrays.keys()
+    for name, array in alone.arrays.items():
+        np.testing.assert_array_equal(packed.arrays[name], array)
+    for name in ("test_accuracy_final", "layer_updates", "weight_updates"):
+        assert packed.metrics[name] == alone.metrics[name]
+
+
 def test_a_diverged_run_stops_early_and_keeps_its_history():
     outcome = train([single(["optimizer=sgd", "optimizer.lr=1e6", "train.epochs=20"])])[0]
     assert outcome.status == "diverged" and len(outcome.arrays["history/epoch"]) < 20
@@ -141,6 +152,23 @@ def test_probe_metrics_obey_their_definitions():
     assert pc["layer_updates"] == 2 * 20 * 8 * 2 and pc["weight_updates"] == 2 * 20
 
 
+@pytest.mark.parametrize("algorithm", ["bp", "pc"])
+def test_under_cross_entropy_learning_moves_towards_the_target(algorithm):
+    """The output error is y - softmax(ŷ), the direction of descent, not y minus the logits."""
+    overrides = ["task.loss=cross_entropy", f"algorithm={algorithm}", "train.epochs=1"]
+    metrics = train([single(overrides)])[0].metrics
+    assert metrics["target_alignment"] > 0.1 and metrics["target_alignment_finite"] > 0.1
+
+
+def test_one_layer_has_nothing_to_relax_and_learns_all_the_same():
+    pc, bp = (
+        train([single([f"algorithm={a}", "model.depth=1", "train.epochs=3"])])[0]
+        for a in ("pc", "bp")
+    )
+    np.testing.assert_allclose(pc.arrays["weights/0/W"], bp.arrays["weights/0/W"], atol=1e-5)
+    assert np.isnan(pc.metrics["inference_residual"]) and pc.metrics["layer_updates"] == 0
+
+
 def test_probes_are_taken_at_the_interval():
     arrays = train([single([*SMALL, "train.epochs=5", "train.probe_every=2"])])[0].arrays
     assert arrays["probe/epoch"].tolist() == [2, 4, 5]
@@ -165,10 +193,12 @@ def test_float64_is_float64_and_bfloat16_rounds_products_only():
 
 def test_max_steps_cuts_the_last_epoch_short():
     config = single(["train.epochs=10", "train.batch_size=100", "train.max_steps=25"])
-    assert epoch_lengths(config, 1000) == [10, 10, 5]
-    assert epoch_lengths(single(["train.epochs=2", "train.batch_size=100"]), 1050) == [10, 10]
+    assert epoch_lengths(config, 1000, 100) == [10, 10, 5]
+    assert epoch_lengths(single(["train.epochs=2", "train.batch_size=100"]), 1050, 100) == [10, 10]
     with pytest.raises(ConfigError, match="batch_size=100 is more"):
-        epoch_lengths(config, 99)
+        epoch_lengths(config, 99, 10)
+    with pytest.raises(ConfigError, match="holds out no sample"):
+        epoch_lengths(config, 1000, 0)
 
 
 def test_warmup_cosine_is_the_published_schedule():
@@ -240,7 +270,7 @@ def test_recent_programs_are_kept_and_old_ones_dropped():
 @pytest.mark.parametrize("dataset", ["two_moons", "teacher"])
 def test_generated_datasets_are_learnt(dataset):
     outcome = train([single([f"dataset={dataset}", "train.epochs=15", "model.width=32"])])[0]
-    assert outcome.metrics["test_accuracy_final"] > 2 * outcome.metrics["chance"] - 0.2
+    assert outcome.metrics["test_accuracy_final"] > outcome.metrics["chance"] + 0.25
 
 
 def test_augmentation_runs_inside_the_program(tfds_dir):

@@ -12,7 +12,7 @@ With x clamped, states at the feed-forward pass and the output state held at h_L
 Without nudging h_L = y and β = 1. Nudging (squared error) holds the output at ŷ - β(ŷ - y), fixed
 before relaxation: β > 0 towards the target (`positive`), β < 0 away from it (`negative`), or a sign
 per epoch (`centred`). Over epochs e: |β| = beta + e·beta_increment, at most 1; as in the published
-code a negative nudging that reaches 1 becomes plain PC (β = +1).
+code a `negative` nudging that reaches 1 becomes plain PC (β = +1).
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class PC(GradientAlgorithm):
 
         hidden, updater_state, traces = self._start(forward), None, []
         updater = gradient_updater(self.updater, numbers["step_size"], numbers["momentum"])
-        for window in self._windows():
+        for window in self._windows() if hidden else ():
             hidden, updater_state, trace = relax(
                 lambda h, known=window.known: energies(weights, h, known),
                 hidden,
@@ -75,6 +75,9 @@ class PC(GradientAlgorithm):
         gradient = jax.tree.map(lambda g: g / beta, jax.grad(mean_energy)(weights))
         if not measure:
             return gradient, memory, None
+        if not hidden:  # one layer: nothing relaxes
+            parts = per_layer(energies(weights, hidden, ()))
+            return gradient, memory, Info(parts[None], jnp.full((), jnp.nan))
         constant = self._constant()
         forces = jax.grad(lambda h: total(energies(weights, h, constant)))
         info = Info(
@@ -94,7 +97,7 @@ class PC(GradientAlgorithm):
             return jnp.where(size < 1.0, -size, 1.0)
         signs = numbers.get("beta_signs")
         sign = 1.0 - 2.0 * (epoch % 2) if signs is None else signs[epoch]
-        return jnp.where((sign < 0) & (size >= 1.0), 1.0, sign * jnp.minimum(size, 1.0))
+        return sign * jnp.minimum(size, 1.0)
 
     def _start(self, forward: tuple) -> tuple:
         hidden = forward[:-1]

@@ -117,6 +117,14 @@ class Composer:
             tree = OmegaConf.to_container(composed, resolve=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{' '.join(overrides)}: {error}") from None
+        for group in GROUPS:
+            own = _yaml(group, tree[group]["name"])
+            for key in tree[group]:
+                if key not in own:  # a preset was made for another choice
+                    raise ConfigError(
+                        f"preset={groups.get('preset')} sets {group}.{key}, which {group} "
+                        f"'{tree[group]['name']}' does not have." + nearest(key, own)
+                    )
         return build(tree)
 
 
@@ -144,11 +152,15 @@ def _exists(target: str) -> bool:
         return False
 
 
-@cache
 def _target_of(group: str, choice: str) -> str:
+    return str(_yaml(group, choice).get("target", ""))
+
+
+@cache
+def _yaml(group: str, choice: str) -> dict:
     from omegaconf import OmegaConf
 
-    return str(OmegaConf.load(find_yaml(group, choice)).get("target", ""))
+    return OmegaConf.to_container(OmegaConf.load(find_yaml(group, choice)))
 
 
 def load_target(target: str):
@@ -156,4 +168,7 @@ def load_target(target: str):
     from importlib import import_module
 
     module, _, name = target.rpartition(".")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"target '{target}' cannot be imported: {error}.") from error

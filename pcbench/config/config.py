@@ -11,6 +11,16 @@ from typing import Any
 from pcbench.config.errors import ConfigError, nearest
 from pcbench.config.schema import ALWAYS, GROUPS, VOCABULARY, Leaf, declared_leaf
 
+# Leaves that change nothing at some value of another leaf: path → (that leaf, test of its value).
+INERT = {
+    "algorithm.momentum": ("algorithm.updater", lambda updater: updater != "sgd"),
+    "optimizer.warmup": ("optimizer.schedule", lambda schedule: schedule == "constant"),
+    "optimizer.peak": ("optimizer.schedule", lambda schedule: schedule == "constant"),
+    "optimizer.end": ("optimizer.schedule", lambda schedule: schedule == "constant"),
+    "model.width": ("model.widths", lambda widths: widths is not None),
+    "matmul_precision": ("precision", lambda precision: precision == "bfloat16"),
+}
+
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     """Nested mapping → dotted paths. Empty mappings vanish."""
@@ -85,7 +95,13 @@ class Config:
             for path, value in self.flat.items()
             if self.leaves[path].kind != "operational"
             and (self.leaves[path].default is ALWAYS or value != self.leaves[path].default)
+            and not self._inert(path)
         }
+
+    def _inert(self, path: str) -> bool:
+        """Whether another leaf makes this one change nothing."""
+        switch, inert = INERT.get(path, (None, None))
+        return switch is not None and switch in self.flat and inert(self.flat[switch])
 
     @cached_property
     def run_id(self) -> str:
@@ -113,6 +129,9 @@ class Config:
         return changed
 
     def leaf(self, path: str) -> Leaf:
+        if path in self.leaves and not _settable(path):
+            group = path.split(".")[0]
+            raise ConfigError(f"{path} comes with the choice: set {group}=CHOICE.")
         if path in self.leaves:
             return self.leaves[path]
         group = path.split(".")[0]
@@ -176,6 +195,13 @@ def check(config: Config) -> None:
             f"model.depth={depth} layers is needed."
         )
     nudging, beta = get("algorithm.nudging", "none"), get("algorithm.beta")
+    for key in ("beta", "beta_increment", "beta_signs"):
+        path = f"algorithm.{key}"
+        if nudging == "none" and path in config.flat and get(path) != VOCABULARY[path].default:
+            raise ConfigError(
+                f"{path}={get(path)} has no effect with algorithm.nudging=none (the output is "
+                "clamped): set algorithm.nudging=positive, negative or centred."
+            )
     if nudging != "none" and not (beta is not None and 0 < beta <= 1):
         raise ConfigError(f"algorithm.beta={beta}: nudging needs 0 < beta <= 1.")
     if nudging != "none" and get("task.loss") != "squared_error":

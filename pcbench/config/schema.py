@@ -25,12 +25,9 @@ Kind = Literal["static", "dynamic", "operational"]
 ALWAYS = object()  # no introduction default: always part of the identity
 
 
-def _leaf(kind: Kind, default: Any, doc: str, choices=None, minimum=None, above=None, maximum=None):
-    spec = {
-        "kind": kind, "doc": doc, "choices": choices,
-        "minimum": minimum, "above": above, "maximum": maximum,
-    }  # fmt: skip
-    return field(default=default, metadata=spec)
+def _leaf(kind: Kind, default: Any, doc: str, **limits):
+    """`limits`: choices, minimum, above, maximum, below."""
+    return field(default=default, metadata={"kind": kind, "doc": doc, **limits})
 
 
 def static(default=ALWAYS, doc="", **limits):
@@ -49,7 +46,9 @@ ACTIVATIONS = (
     "identity", "relu", "leaky_relu", "hard_sigmoid", "hard_tanh", "sigmoid", "tanh", "gelu",
     "silu",
 )  # fmt: skip
-UPDATERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "lion", "yogi", "sign_sgd")
+# Optax optimisers that leave a state alone while its gradient is zero (the frontier relies on it)
+# and descend the energy only (adamw and lion would decay the states).
+UPDATERS = ("sgd", "adam", "nadam", "rmsprop", "adagrad", "sign_sgd")
 
 
 @dataclass
@@ -125,13 +124,13 @@ class Optimizer(Choice):
     lr: float = dynamic(doc="learning rate", minimum=0)
     weight_decay: float = dynamic(0.0, "weight decay (decoupled in adamw)", minimum=0)
     momentum: float = dynamic(doc="momentum of the weights", minimum=0, maximum=1)
-    b1: float = dynamic(0.9, "decay of the first moment", minimum=0, maximum=1)
-    b2: float = dynamic(0.999, "decay of the second moment", minimum=0, maximum=1)
+    b1: float = dynamic(0.9, "decay of the first moment", minimum=0, below=1)
+    b2: float = dynamic(0.999, "decay of the second moment", minimum=0, below=1)
     eps: float = dynamic(1e-8, "added to the root of the second moment", minimum=0)
     schedule: str = static(
         "constant", "learning rate over training", choices=("constant", "warmup_cosine")
     )
-    warmup: float = static(0.1, "share of the steps that warm up", minimum=0, maximum=1)
+    warmup: float = static(0.1, "share of the steps that warm up", minimum=0, maximum=0.9)
     peak: float = static(1.1, "factor on lr after the warm-up", above=0)
     end: float = static(0.1, "factor on lr at the last step", minimum=0)
 
@@ -249,6 +248,7 @@ class Leaf:
     minimum: float | None = None
     above: float | None = None
     maximum: float | None = None
+    below: float | None = None
 
     @property
     def type_name(self) -> str:
@@ -273,7 +273,7 @@ class Leaf:
     def _scalar(self, value: Any, kind: type) -> Any:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if kind is float and number:
-            return float(value)
+            return float(value) + 0.0  # -0.0 and 0.0 are one number
         if kind is int and number and float(value).is_integer():
             return int(value)
         if kind is bool and isinstance(value, bool):
@@ -293,6 +293,7 @@ class Leaf:
             (self.minimum, lambda b: not value >= b, "at least"),
             (self.above, lambda b: not value > b, "above"),
             (self.maximum, lambda b: not value <= b, "at most"),
+            (self.below, lambda b: not value < b, "below"),
         ):
             if bound is not None and broken(bound):
                 raise ConfigError(
@@ -337,6 +338,8 @@ def declared_leaf(path: str, declaration: str) -> Leaf:
         {t.__name__: t for t in (int, float, str, bool)},
     )
     words = str(declaration).split()
+    if words[:1] == ["dynamic"] and words[1:] != ["float"]:
+        raise ConfigError(f"schema of {path}: '{declaration}': a dynamic leaf is a float.")
     if len(words) != 2 or words[0] not in kinds or words[1] not in names:
         raise ConfigError(
             f"schema of {path}: '{declaration}' is not '<kind> <type>' with a kind of "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pcbench.config.errors import nearest
 from pcbench.data import tfds_source
 from pcbench.data.dataset import DataError
 
@@ -46,9 +46,7 @@ def prepare(name: str) -> Path:
       DataError: there is no such dataset, it needs no preparation, or it could not be prepared.
     """
     if name not in _CATALOGUE:
-        nearest = difflib.get_close_matches(name, _CATALOGUE, n=1)
-        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-        raise DataError(f"there is no dataset {name!r}{hint}. Known: {', '.join(_CATALOGUE)}")
+        raise DataError(f"there is no dataset '{name}'." + nearest(name, _CATALOGUE))
     entry = _CATALOGUE[name]
     if entry.source != "tfds":
         raise DataError(f"{name} is {entry.source}: it is ready, nothing to prepare")

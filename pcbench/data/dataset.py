@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from pcbench.config import load_target
 
 # A property of the datasets, never of a run: all runs see the same validation examples.
 SPLIT_SEED = 20_240_701
@@ -66,7 +67,7 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
             f"train.validation_fraction is {validation_fraction}; it must be in [0, 1), "
             "where 0 means that nothing is held out"
         )
-    source = _target(config)(config)
+    source = load_target(config["target"])(config)
     _check_transforms(config, source.train.x.shape[1:])
 
     order = fixed_permutation(len(source.train.y))
@@ -89,19 +90,6 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
 
 def _take(split: Split, indices: np.ndarray) -> Split:
     return Split(split.x[indices], split.y[indices])
-
-
-def _target(config: Mapping[str, Any]):
-    path = config["target"]
-    module, _, function = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(
-            f"dataset.target={path!r} of {config['name']} cannot be imported ({error}); it must be "
-            "the dotted path of a function that takes this config and returns a "
-            "pcbench.data.Source, such as 'pcbench.data.tfds_source.load'"
-        ) from error
 
 
 def _check_transforms(config: Mapping[str, Any], shape: tuple[int, ...]) -> None:

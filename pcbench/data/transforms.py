@@ -34,7 +34,7 @@ def augment(
     crop_key, flip_key = jax.random.split(key)
     x = x_BxHxWxC
     if flip:
-        mirrored_B = jax.random.bernoulli(flip_key, shape=x.shape[:1])
+        mirrored_B = jax.random.bernoulli(flip_key, jnp.float32(0.5), x.shape[:1])
         x = jnp.where(mirrored_B[:, None, None, None], x[:, :, ::-1], x)
     if crop_size is not None:
         x = _random_crop(crop_key, x, crop_size, crop_padding)
@@ -66,7 +66,7 @@ def normalise(
 def _random_crop(key: jax.Array, x_BxHxWxC: jax.Array, size: int, padding: int) -> jax.Array:
     batch, height, width, channels = x_BxHxWxC.shape
     spare = jnp.array([height, width]) + 2 * padding - size
-    corners_Bx2 = jax.random.randint(key, (batch, 2), 0, spare + 1)
+    corners_Bx2 = jax.random.randint(key, (batch, 2), 0, spare + 1, jnp.int32)
     pad = (padding, padding)
     padded = jnp.pad(x_BxHxWxC, ((0, 0), pad, pad, (0, 0)))
 

@@ -1,7 +1,8 @@
 """Target alignment: does an update move the output towards its target?
 
 Song et al. 2024, Nature Neuroscience 27:348; Oliviers et al., arXiv 2605.11911: the cosine between
-the change of the output and the output error y - ŷ, per sample, averaged over samples.
+the change of the output and the output error, the loss's direction of descent (y - ŷ under squared
+error, y - softmax(ŷ) under cross-entropy), per sample, averaged over samples.
 Undefined (NaN) for a sample whose error or output change is zero.
 """
 

@@ -2,7 +2,8 @@
 
 XLA's own cost analysis counts a loop's body once, whatever its length. Here a product counts
 2·M·N·K, a convolution 2 per multiply-add, any other arithmetic one operation per output element,
-data movement nothing. Equal operations on equal inputs count once, since the compiler merges them.
+data movement nothing. What the compiler removes does not count: operations whose result nobody
+uses, and equal operations on equal inputs.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def _count(jaxpr) -> float:
             return ("literal", str(atom.aval), str(atom.val))
         return canonical.get(atom, atom)
 
-    for eqn in jaxpr.eqns:
+    for eqn in _live(jaxpr):
         inner = _inner(eqn)
         if inner is None:  # value numbering: the same operation on the same values is one
             key = (eqn.primitive.name, str(eqn.params), tuple(map(identity, eqn.invars)))
@@ -45,6 +46,16 @@ def _count(jaxpr) -> float:
         else:
             total += sum(times * _count(body) for times, body in inner)
     return total
+
+
+def _live(jaxpr) -> list:
+    """The equations that an output or an effect depends on, in order."""
+    needed, kept = {v for v in jaxpr.outvars if not hasattr(v, "val")}, []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(v for v in eqn.invars if not hasattr(v, "val"))
+            kept.append(eqn)
+    return kept[::-1]
 
 
 def _inner(eqn) -> list[tuple[int, Any]] | None:

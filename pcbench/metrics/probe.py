@@ -26,7 +26,8 @@ def probe(
         return algorithm.predict(learner.weights(params, hyper), batch.x)
 
     before = outputs(state.params)
-    error = batch.target - before  # of the linear outputs, under cross-entropy the logits
+    # y - ŷ under squared error, y - softmax(ŷ) under cross-entropy
+    error = -jax.grad(lambda o: jnp.sum(algorithm.loss(o, batch.target)))(before)
     descent = jax.tree.map(jnp.negative, learner.weights(gradient, hyper))
     after = outputs(algorithm.step(state, batch, hyper, key).params)
     return {

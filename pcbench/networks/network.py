@@ -42,18 +42,10 @@ class Network:
     @cached_property
     def declared(self) -> tuple:
         """The tree of `Declared` parameters (abstract values), stacks with their leading axis."""
-        return self._shapes[0]
+        return self._declared
 
     @cached_property
-    def state_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Per factor the shape of one sample's state, a stack's with its leading n."""
-        return tuple(
-            shape if f.length is None else (f.length, *shape)
-            for f, shape in zip(self.factors, self._shapes[1], strict=True)
-        )
-
-    @cached_property
-    def _shapes(self):
+    def _declared(self):
         values, declared = {INPUT: jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)}, []
         for k, factor in enumerate(self.factors):
             sources = [values[s] for s in factor.sources]
@@ -66,8 +58,7 @@ class Network:
                 stacked = lambda a, n=factor.length: jax.ShapeDtypeStruct((n, *a.shape), a.dtype)  # noqa: E731
                 params = jax.tree.map(stacked, params)
             declared.append(params)
-        shapes = tuple(values[k].shape[1:] for k in range(len(self.factors)))
-        return tuple(declared), shapes
+        return tuple(declared)
 
     @property
     def layers(self) -> int:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from pcbench import data
 from pcbench.config import Config, ConfigError
-from pcbench.data import DataError
 from pcbench.results.provenance import provenance
 from pcbench.results.records import Record, Store
 from pcbench.results.row import make_row
 from pcbench.sweeps.packs import Pack
+from pcbench.training.epochs import epoch_lengths
 
 Observe = Callable[[list[Config], object], None]
 
@@ -30,6 +31,19 @@ def processes(packs: list[Pack], store: Store, observe: Observe) -> Iterator[Rec
     from pcbench.sweeps.workers import run_in_workers
 
     yield from run_in_workers(packs, store, packs[0].configs[0]["executor.workers"])
+
+
+def check(configs: list[Config]) -> None:
+    """What else could stop some of the runs, found before the first of them: data that are not
+    there, batches larger than the training set. Raises DataError, ConfigError."""
+    seen = set()
+    for config in configs:
+        key = (str(config["dataset"]), config["train.validation_fraction"])
+        batch = config["train.batch_size"]
+        if (*key, batch) not in seen:
+            seen.add((*key, batch))
+            dataset = data.load(config["dataset"], config["train.validation_fraction"])
+            epoch_lengths(config, len(dataset.train.y), len(dataset.validation.y))
 
 
 def run_pack(
@@ -58,7 +72,7 @@ def run_pack(
         checkpoint = Checkpoint(pack.checkpoint(store), stop)
         outcomes = train(configs, pack.mode, lambda p: observe(configs, p), checkpoint)
         results = [(o.status, o.metrics, o.arrays, None) for o in outcomes]
-    except (ConfigError, DataError):
+    except (ConfigError, data.DataError):
         raise
     except Exception as error:
         if len(configs) > 1:
@@ -68,7 +82,8 @@ def run_pack(
             records = [r for part in parts for r in run_pack(part, store, observe, stop)]
             pack.remove(store)
             return records
-        results = [("failed", {}, None, traceback.format_exc())]
+        headline = "".join(traceback.format_exception_only(error))
+        results = [("failed", {}, None, f"{headline}\n{traceback.format_exc()}")]
     records = [
         store_result(config, result, origin, store)
         for config, result in zip(configs, results, strict=True)

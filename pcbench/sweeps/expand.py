@@ -37,6 +37,8 @@ def expand(sweep: str | None = None, overrides: Sequence[str] = ()) -> tuple[lis
             config = compose_one(composer, member)
             runs.setdefault(config.run_id, config)
             total += 1
+    if not runs:
+        raise ConfigError(f"sweep '{sweep}' describes no run: a list of values is empty.")
     return list(runs.values()), total - len(runs)
 
 
@@ -95,13 +97,17 @@ def read_blocks(sweep: str) -> list[Mapping]:
             raise ConfigError(f"{path}: '{unknown}'." + nearest(str(unknown), ("seeds", "blocks")))
         shared = {"seeds": content["seeds"]} if "seeds" in content else {}
         content = content.get("blocks") or [{}]
+    if not isinstance(content, list) or not content:
+        raise ConfigError(f"{path}: a list of blocks, or {{seeds: …, blocks: […]}}, is needed.")
     blocks = []
     for block in content:
         if not isinstance(block, dict):
             raise ConfigError(f"{path}: a block is a mapping with the keys {BLOCK_KEYS}.")
-        for key in block:
+        for key, value in block.items():
             if key not in BLOCK_KEYS:
                 raise ConfigError(f"{path}: block key '{key}'." + nearest(str(key), BLOCK_KEYS))
+            if key != "seeds" and not isinstance(value, dict):
+                raise ConfigError(f"{path}: {key}: expected a mapping of keys, got {value!r}.")
         blocks.append(shared | block)
     return blocks
 

@@ -135,8 +135,9 @@ def _dimension(composer: Composer, base: Config, path: str, spec: Any) -> dict |
         leaf = base.leaf(path)
     except ConfigError as error:
         hint = " `optional: true` leaves a key out of a search whose choice does not have it."
-        raise ConfigError(f"search: {error}{hint if path in VOCABULARY else ''}") from None
-    if path in COMMON or leaf.kind == "operational" or path.endswith((".name", ".version")):
+        absent = path in VOCABULARY and path not in base.leaves
+        raise ConfigError(f"search: {error}{hint if absent else ''}") from None
+    if path in COMMON or leaf.kind == "operational":
         raise ConfigError(f"{path}: is the same for all trials; it cannot be searched.")
     given = {key: value for key, value in spec.items() if key != "optional"}
     if "choices" in given:

@@ -78,7 +78,7 @@ def tune(
     if chance is None:  # which every run knows that did not fail
         trace = store.traceback(trials[0].run_ids[0]) or "no traceback stored"
         raise RecordError(
-            f"every run of {search.name} failed: {trace.strip().splitlines()[-1]} Mend that and "
+            f"every run of {search.name} failed ({trace.strip().splitlines()[0]}). Mend that and "
             "launch the search again with --retry failed."
         )
     best = max(trials, key=lambda trial: trial.value)  # the first of equals

@@ -16,9 +16,6 @@ class Classification:
     classes: int
     loss: str = "squared_error"
 
-    metric = "test_accuracy_final"
-    higher_is_better = True
-
     @property
     def output_energy(self) -> Loss:
         return LOSSES[self.loss]

@@ -28,7 +28,7 @@ class Recent(OrderedDict):
         return self[key]
 
 
-class Dataset(NamedTuple):
+class DeviceData(NamedTuple):
     """Training samples and held-out inputs on the devices, the held-out labels here."""
 
     train: tuple[jax.Array, jax.Array]
@@ -41,11 +41,11 @@ class Dataset(NamedTuple):
 _datasets = Recent(2)
 
 
-def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) -> Dataset:
+def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) -> DeviceData:
     """The config's dataset; `place` copies arrays to all `devices`. Raises DataError when it is
     not there."""
 
-    def load() -> Dataset:
+    def load() -> DeviceData:
         loaded = data.load(config["dataset"], config["train.validation_fraction"])
         held_out = {"validation": loaded.validation, "test": loaded.test}
         held_out = {name: split for name, split in held_out.items() if len(split.y)}
@@ -53,12 +53,11 @@ def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) 
         y = loaded.train.y.astype(np.int32)
         train, inputs = place(((jnp.asarray(loaded.train.x), jnp.asarray(y)), jnp.asarray(x)))
         labels = {name: split.y for name, split in held_out.items()}
-        return Dataset(train, inputs, labels, loaded.shape, loaded.classes)
+        return DeviceData(train, inputs, labels, loaded.shape, loaded.classes)
 
     key = (
         str(config["dataset"]),
         config["train.validation_fraction"],
-        config["precision"],
         devices,
     )
     return _datasets.obtain(key, load)

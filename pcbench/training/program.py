@@ -46,7 +46,8 @@ class Carry(NamedTuple):
 
 def member_key(hyper: Mapping, role: str) -> Array:
     """A key from the member's own seed and a role: never from its place, never from the rule."""
-    return jax.random.fold_in(jax.random.key(hyper["seed"]), ROLES.index(role))
+    key = jax.random.key(hyper["seed"], impl="threefry2x32")  # whatever the default is
+    return jax.random.fold_in(key, ROLES.index(role))
 
 
 @contextmanager
@@ -87,6 +88,7 @@ class Program:
     placement: "Placement"
     compile_s: float = 0.0
     _compiled: dict = field(default_factory=dict)
+    _flops: float | None = None
 
     def call(self, name: str, carry: Carry | None, hyper: dict, *data: Array, **static) -> Any:
         """Call a function below for all members, compiled ahead of time on first use (its cost adds
@@ -170,6 +172,11 @@ class Program:
 
     def flops_per_step(self, hyper: dict, x: Array, y: Array) -> float:
         """Operations of one training step of one member, data handling left out."""
+        if self._flops is None:
+            self._flops = self._count_flops(hyper, x, y)
+        return self._flops
+
+    def _count_flops(self, hyper: dict, x: Array, y: Array) -> float:
         one = jax.tree.map(lambda a: a[0], hyper)
         images = jax.eval_shape(
             lambda v: self._normalised(evaluate_crop(v, self.dataset["crop_size"])),

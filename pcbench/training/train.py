@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from pcbench.config import Config, ConfigError
+from pcbench.config import Config
 from pcbench.training.checkpoint import Checkpoint, Preempted
 from pcbench.training.datasets import Recent, load_dataset
+from pcbench.training.epochs import epoch_lengths
 from pcbench.training.outcome import Log, Outcome, member_outcome
 from pcbench.training.program import MODES, Placement, Program, build, hyper_of, numerics
 
@@ -25,19 +26,6 @@ class Progress(NamedTuple):
 
 
 _programs = Recent(64)
-
-
-def epoch_lengths(config: Config, samples: int) -> list[int]:
-    """Batches of each epoch: all complete ones, until `train.max_steps`."""
-    per_epoch = samples // config["train.batch_size"]
-    if per_epoch == 0:
-        raise ConfigError(
-            f"train.batch_size={config['train.batch_size']} is more than the {samples} training "
-            f"samples of '{config['dataset.name']}'."
-        )
-    total = per_epoch * config["train.epochs"]
-    full, rest = divmod(min(total, config["train.max_steps"] or total), per_epoch)
-    return [per_epoch] * full + ([rest] if rest else [])
 
 
 def train(
@@ -70,7 +58,8 @@ class Pack:
         self.saved = self.clock
         place = Placement(self.size)
         self.data = load_dataset(self.config, place.shared, place.devices)
-        self.lengths = epoch_lengths(self.config, self.data.train[0].shape[0])
+        held_out = len(self.data.labels.get("validation", ()))
+        self.lengths = epoch_lengths(self.config, self.data.train[0].shape[0], held_out)
         self.program: Program = _programs.obtain(
             (self.config.static_key, mode, self.size),
             lambda: build(
