@@ -108,7 +108,6 @@ def test_train_size_takes_from_the_front_and_leaves_validation_alone():
         ("digits", 0.1, {"crop_padding": 1}, "needs a dataset.crop_size"),
         ("digits", 0.1, {"mean": [0.0, 0.0]}, "dataset.mean"),
         ("two_moons", 0.1, {"flip": True}, "not images"),
-        ("digits", 0.1, {"target": "nowhere.load"}, "nowhere"),
     ],
 )
 def test_what_cannot_be_had_is_refused_with_the_key_named(name, fraction, changes, message):

@@ -29,7 +29,7 @@ pytest.importorskip("submitit", reason="no submitit: the extra `slurm` installs 
 SMALL = ["executor=slurm", "executor.pack_size=1", "model.width=16", "model.depth=3"]
 SHORT = [*SMALL, "train.epochs=2"]
 # Some seconds of epochs with a checkpoint after each, so that signals arrive in between.
-LONG = [*SMALL, "train.epochs=600", "train.eval_every=50", "train.checkpoint_seconds=0"]
+LONG = [*SMALL, "train.epochs=300", "train.eval_every=50", "train.checkpoint_seconds=0"]
 NUMBERS = ("test_accuracy_final", "validation_accuracy_best", "train_loss", "energy_initial")
 
 
@@ -71,8 +71,15 @@ def numbers(record) -> list:
     return [record.row[name] for name in NUMBERS]
 
 
-def undisturbed(tmp_path, packs) -> list:
-    return [numbers(r) for r in inline(packs, Store(tmp_path / "undisturbed"), lambda *_: None)]
+def run_here(packs, tmp_path) -> list:
+    return [numbers(r) for r in inline(packs, Store(tmp_path / "here"), lambda *_: None)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> list:
+    """The numbers of LONG."""
+    there = tmp_path_factory.mktemp("undisturbed")
+    return run_here(plan(Store(there), LONG).packs, there)
 
 
 def test_a_detached_sweep_completes_and_no_run_is_sent_twice(store, cluster):
@@ -97,48 +104,40 @@ def test_the_executor_yields_the_records_of_all_packs(store, cluster, tmp_path):
     packs = plan(store, sweep).packs
     records = list(slurm(packs, store, lambda *_: None))
     assert sorted(r.run_id for r in records) == sorted(r for pack in packs for r in pack.run_ids)
-    assert sorted(map(numbers, records)) == sorted(undisturbed(tmp_path, packs))
+    assert sorted(map(numbers, records)) == sorted(run_here(packs, tmp_path))
 
 
-@pytest.mark.parametrize("signal", ["USR2", "TERM"])
-@pytest.mark.parametrize("whom", ["steps", "everything"])
+@pytest.mark.parametrize("options", ["--signal=USR2", "--signal=TERM", "--signal=USR2 --full"])
 def test_a_signalled_job_is_requeued_and_ends_with_the_same_numbers(
-    store, cluster, tmp_path, signal, whom
+    store, cluster, undisturbed, options
 ):
     packs = plan(store, LONG).packs
     (job,) = submit(packs, store)
     until(packs[0].checkpoint(store).exists)
-    options = {"steps": [], "everything": ["--full"]}[whom]
-    subprocess.run(["scancel", f"--signal={signal}", *options, job], check=True)
+    subprocess.run(["scancel", *options.split(), job], check=True)
     until(lambda: "Restarts=1" in details(job))
     assert plan(store, LONG).taken == 1  # the claim outlives the first life
     states, logs = wait(store, job)
     assert states == ["COMPLETED"], logs
     assert "stopped at an epoch's end; requeued" in logs[0]
-    record = store.read(packs[0].run_ids[0])
-    assert [numbers(record)] == undisturbed(tmp_path, packs)
+    assert numbers(store.read(packs[0].run_ids[0])) == undisturbed[0]
 
 
 def test_a_failing_pack_fails_in_slurm_too(store, cluster):
-    broken = "executor.slurm.setup=[export JAX_PLATFORMS=nowhere]"
+    broken = 'executor.slurm.setup=["export JAX_PLATFORMS=nowhere"]'
     packs = plan(store, [*SHORT, broken]).packs
     (record,) = slurm(packs, store, lambda *_: None)
     assert record.status == "failed"
     assert "nowhere" in store.traceback(record.run_id)
-    job = log_name(store)
-    assert "JobState=FAILED" in details(job)
-    assert record.run_id in log_file(store, job).read_text()
-
-
-def log_name(store) -> str:
     (log,) = (store.root / "slurm").glob("*_log.out")
-    return log.name.split("_")[0]
+    assert record.run_id in log.read_text()
+    assert "JobState=FAILED" in details(log.name.split("_")[0])
 
 
 def test_a_cancelled_job_ends_for_good_and_its_runs_are_missing_again(store, cluster):
-    packs = plan(store, [*LONG, "seed=0,1,2"]).packs
-    jobs = submit(packs, store)  # the third waits: there are two cores
-    running = [pack for pack in packs[:2]]
+    sweep = [*LONG, "train.epochs=100000", "seed=0,1,2"]
+    packs = plan(store, sweep).packs
+    jobs, running = submit(packs, store), packs[:2]  # the third waits: there are two cores
     until(lambda: all(pack.checkpoint(store).exists() for pack in running))
     assert {c["state"] for c in claims(store)} == {"queued", "running"}
     for job in jobs:
@@ -146,7 +145,7 @@ def test_a_cancelled_job_ends_for_good_and_its_runs_are_missing_again(store, clu
     until(lambda: not job_states(jobs))
     assert [job_state(job) for job in jobs] == ["CANCELLED"] * 3
     assert not store.finished()
-    again = plan(store, [*LONG, "seed=0,1,2"])
+    again = plan(store, sweep)
     assert (again.taken, len(again.packs)) == (0, 3)
     assert all(pack.checkpoint(store).exists() for pack in running)  # to be continued
     cancel(jobs[0])  # no error the second time
@@ -162,12 +161,12 @@ def test_a_job_continues_after_its_time_limit(store, cluster, tmp_path):
     assert job_state(job) == "COMPLETED", log_file(store, job).read_text()
     assert "Restarts=0" not in details(job)
     record = store.read(packs[0].run_ids[0])
-    assert [numbers(record)] == undisturbed(tmp_path, packs)
+    assert [numbers(record)] == run_here(packs, tmp_path)
 
 
 def test_settings_that_slurm_refuses_are_named(store, cluster):
     packs = plan(store, [*SHORT, "executor.slurm.partition=nowhere"]).packs
-    with pytest.raises(ConfigError, match=r"invalid partition.*nowhere"):
+    with pytest.raises(ConfigError, match=r"Invalid partition.*nowhere"):
         submit(packs, store)
     assert plan(store, SHORT).taken == 0
 
@@ -179,7 +178,7 @@ def test_a_machine_without_slurm_is_told_so(store, monkeypatch):
 
 
 def test_a_job_that_wakes_up_after_its_end_does_nothing(store):
-    """Requeued between its last record and its exit: the pack's file is gone, the records are not."""
+    """Requeued between its last record and its exit: its pack's file is gone."""
     packs = plan(store, SHORT).packs
     (record,) = inline(packs, store, lambda *_: None)
     assert not packs[0].file(store).exists()
@@ -188,13 +187,12 @@ def test_a_job_that_wakes_up_after_its_end_does_nothing(store):
 
 
 def test_the_config_reaches_sbatch():
-    submitit = pytest.importorskip("submitit")
+    from submitit.slurm.slurm import _make_sbatch_string
+
     settings = {
         "partition": "gpu", "account": "lab", "qos": "high", "gpus": 2, "cpus": 4, "mem": "16G",
         "time": 30, "setup": ["module load cuda"],
     }  # fmt: skip
-    from submitit.slurm.slurm import _make_sbatch_string
-
     script = _make_sbatch_string("COMMAND", "logs", **parameters(settings))
     for line in (
         "--partition=gpu", "--account=lab", "--qos=high", "--gpus-per-node=2", "--cpus-per-task=4",
@@ -202,4 +200,3 @@ def test_the_config_reaches_sbatch():
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in script
     assert "\nmodule load cuda\n" in script
-    assert submitit.SlurmExecutor

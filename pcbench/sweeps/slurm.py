@@ -5,8 +5,8 @@
 
 A job that is warned (SIGUSR2 before its time limit, SIGTERM or SIGUSR2 before preemption, or
 `scancel --signal`) keeps a checkpoint at its next epoch, puts itself back into the queue under the
-same number and continues from there. Only a job that Slurm calls CANCELLED ends for good: a plain
-`scancel` sets that state before it signals.
+same number and continues from there. It does so only while Slurm calls it RUNNING: a plain
+`scancel`, and a preemption that requeues by itself, change that state before they signal.
 
 Jobs are watched with `squeue` and `scontrol`, which need no accounting database.
 """
@@ -138,10 +138,10 @@ def run_job(root: str, pack: Pack) -> None:
 
 
 def _run_again(config: Config, seconds: float, stuck: bool) -> None:
-    """Back into the queue, unless the job was cancelled or never gets further."""
+    """Back into the queue, unless Slurm is ending the job or it never gets any further."""
     job, minutes = os.environ["SLURM_JOB_ID"], config["executor.slurm.time"]
-    if job_state(job) == "CANCELLED":
-        raise SystemExit("pcbench: cancelled")
+    if job_state(job) != "RUNNING":
+        raise SystemExit("pcbench: stopped, as Slurm ends this job")
     at_limit = seconds > 60 * minutes - 2 * WARNING
     if stuck and at_limit and int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= 2:
         raise SystemExit(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import jax
 from pcbench.config import Config
 from pcbench.data.cache import cache_dir
 from pcbench.files import whole_file
+from pcbench.training.compilation import host_type, keep_compiled_programs
 from pcbench.training.program import numerics
 from pcbench.training.train import Pack
 
@@ -27,6 +27,7 @@ def choose_mode(configs: list[Config]) -> str:
         return json.loads(path.read_bytes())["mode"]
     except (OSError, ValueError, KeyError):
         pass
+    keep_compiled_programs()
     seconds = {mode: _time(configs, mode) for mode in ("map", "vmap")}
     mode = min(seconds, key=seconds.get)
     try:
@@ -38,13 +39,8 @@ def choose_mode(configs: list[Config]) -> str:
 
 
 def _place(configs: list[Config]) -> Path:
-    device = jax.devices()[0]
-    machine = (
-        platform.machine(),
-        platform.processor(),
-        device.device_kind,
-        jax.local_device_count(),
-    )
+    device, count = jax.devices()[0].device_kind, jax.local_device_count()
+    machine = (host_type(), device, count)
     what = json.dumps([configs[0].static_key, len(configs), machine, jax.__version__])
     return cache_dir() / "packing" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pcbench.config import Config
 from pcbench.training.checkpoint import Checkpoint, Preempted
+from pcbench.training.compilation import keep_compiled_programs
 from pcbench.training.datasets import Recent, load_dataset
 from pcbench.training.epochs import epoch_lengths
 from pcbench.training.outcome import Log, Outcome, member_outcome
@@ -44,6 +45,7 @@ def train(
         raise ValueError(f"a pack of {len(configs)} in mode {mode!r}")
     if len({config.static_key for config in configs}) != 1:
         raise ValueError("the runs of a pack must share all static leaves")
+    keep_compiled_programs()
     with numerics(configs[0]):
         return Pack(configs, mode, checkpoint).train(observe)
 
