@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Name another one: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[dev,hpo]'
+	  --constraint constraints.txt --editable '.[dev,hpo,slurm]'
 	@touch $@
 
 demo: $(STAMP) ## a small sweep and its leaderboard, in minutes on a laptop

@@ -13,7 +13,7 @@ from pcbench.config import ConfigError
 from pcbench.config.errors import nearest
 from pcbench.results.columns import STATUSES
 from pcbench.results.records import Store
-from pcbench.sweeps.packs import Pack, claims
+from pcbench.sweeps.packs import Pack, claimed_runs, claims
 
 STARTS_WITHIN = 30.0  # seconds until a detached process has claimed its packs
 
@@ -45,7 +45,7 @@ def status(store: Store, name: str | None = None) -> list[dict]:
     sweeps = store.sweeps()
     if name is not None and name not in sweeps:
         raise ConfigError(f"no sweep '{name}' in {store.root}." + nearest(name, sweeps))
-    finished, taken = store.finished(), _taken(store)
+    taken, finished = claimed_runs(store), store.finished()
     rows = []
     for sweep, run_ids in sweeps.items():
         if name in (None, sweep):
@@ -74,11 +74,6 @@ def cancel(store: Store, name: str | None = None) -> list[str]:
             os.kill(int(pid), signal.SIGTERM)
         stopped.append(content["name"])
     return stopped
-
-
-def _taken(store: Store) -> dict[str, str]:
-    """State by run id of what live claims hold."""
-    return {r: content["state"] for content in claims(store) for r in _members(content)}
 
 
 def _members(content: dict) -> list[str]:

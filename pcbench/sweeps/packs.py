@@ -8,14 +8,14 @@ A killed pack resumes as itself, because the bits of a `vmap` pack depend on its
 is locked: two processes that compute the same pack write the same records.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,15 +75,14 @@ def load_pack(path: Path) -> Pack | None:
         return None
 
 
-def kept_packs(store: Store, missing: set[str]) -> Iterator[Pack]:
-    """Packs of earlier launches that still have something to do, all of it asked for now."""
-    done = store.finished()
+def kept_packs(store: Store, wanted: Set[str], done: Set[str]) -> Iterator[Pack]:
+    """Packs of earlier launches that still have something to do, all of it wanted now."""
     for path in sorted((store.root / "packs").glob("*.json")):
         if path.name.startswith(".") or (pack := load_pack(path)) is None:
             continue
-        if not all(run_id in missing or run_id in done for run_id in pack.run_ids):
+        if not all(run_id in wanted or run_id in done for run_id in pack.run_ids):
             continue
-        if missing.isdisjoint(pack.run_ids):
+        if wanted.isdisjoint(pack.run_ids):
             pack.remove(store)  # was killed between its last record and its end
         else:
             yield pack
@@ -140,14 +139,16 @@ def claim(store: Store, name: str, packs: Iterable[Pack], **owner) -> Path:
 
 def claims(store: Store) -> list[dict]:
     """The live claims of others; those of the dead are removed."""
-    live = []
+    found = {}
     for path in sorted((store.root / "claims").glob("*.json")):
-        try:
-            content = json.loads(path.read_bytes())
-            age = time.time() - path.stat().st_mtime
-        except (OSError, ValueError):
-            continue
-        state = _job_state(content["job"]) if "job" in content else _process_state(content, age)
+        with contextlib.suppress(OSError, ValueError):
+            found[path] = json.loads(path.read_bytes()) | {
+                "age": time.time() - path.stat().st_mtime
+            }
+    jobs = _jobs([content["job"] for content in found.values() if "job" in content])
+    live = []
+    for path, content in found.items():
+        state = jobs[content["job"]] if "job" in content else _process_state(content)
         if state:
             live.append(content | {"state": state})
         else:
@@ -155,16 +156,22 @@ def claims(store: Store) -> list[dict]:
     return live
 
 
-def taken_packs(store: Store) -> set[str]:
-    return {pack_id for content in claims(store) for pack_id in content["packs"]}
+def claimed_runs(store: Store) -> dict[str, str]:
+    """State (queued, running) by run id of what others take care of."""
+    return {
+        run_id: content["state"]
+        for content in claims(store)
+        for run_ids in content["packs"].values()
+        for run_id in run_ids
+    }
 
 
-def _process_state(content: dict, age: float) -> str | None:
+def _process_state(content: dict) -> str | None:
     import psutil
 
     host, _, pid = content["name"].rpartition("-")
     if host != socket.gethostname():  # alive if it still gives signs of life
-        return "running" if age < 10 * HEARTBEAT else None
+        return "running" if content["age"] < 10 * HEARTBEAT else None
     if int(pid) == os.getpid():
         return None
     try:
@@ -174,14 +181,17 @@ def _process_state(content: dict, age: float) -> str | None:
     return "running" if alive else None
 
 
-def _job_state(job: str) -> str | None:
-    """``queued`` or ``running`` while Slurm holds the job."""
-    command = ["squeue", "--noheader", "--jobs", job, "--format", "%T"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return "running"  # nobody to ask: better wait than run it twice
-    states = done.stdout.split()
-    if not states or done.returncode:
-        return None
-    return "running" if states[0] in ("RUNNING", "COMPLETING") else "queued"
+def _jobs(jobs: list[str]) -> dict[str, str | None]:
+    """``queued`` or ``running`` while Slurm holds a job. Where nobody can be asked, it is taken to
+    run: better wait than run it twice."""
+    if not jobs:
+        return {}
+    from pcbench.sweeps.slurm import job_states
+
+    held = job_states(jobs)
+    if held is None:
+        return dict.fromkeys(jobs, "running")
+    waiting = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING", "SUSPENDED")
+    return {
+        j: None if j not in held else "queued" if held[j] in waiting else "running" for j in jobs
+    }

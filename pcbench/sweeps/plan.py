@@ -7,7 +7,7 @@ from statistics import median
 
 from pcbench.config import Config
 from pcbench.results.records import RecordError, Store
-from pcbench.sweeps.packs import Pack, kept_packs, new_packs, taken_packs
+from pcbench.sweeps.packs import Pack, claimed_runs, kept_packs, new_packs
 
 RETRY = ("failed", "diverged")
 
@@ -49,17 +49,16 @@ def make_plan(
     force: bool = False,
 ) -> Plan:
     """`retry`: statuses of finished runs that are run again; `force`: all are."""
+    # claims before records: a run that ends in between is then finished, and never sent twice
+    claimed = claimed_runs(store)
     finished = {} if force else store.finished()
     done = {run_id for run_id, status in finished.items() if status not in retry}
     missing = {c.run_id: c for c in configs if c.run_id not in done}
-    taken_by_others, taken, packs = taken_packs(store), set(), []
-    for pack in kept_packs(store, set(missing)):
-        if pack.pack_id in taken_by_others:
-            taken.update(pack.run_ids)
-        else:
-            packs.append(pack)
-    covered = taken.union(*(pack.run_ids for pack in packs))
-    left = [config for run_id, config in missing.items() if run_id not in covered]
+    taken = claimed.keys() & missing
+    open_runs = missing.keys() - taken
+    packs = list(kept_packs(store, open_runs, done))
+    covered = {run_id for pack in packs for run_id in pack.run_ids}
+    left = [missing[run_id] for run_id in missing if run_id in open_runs - covered]
     if left:
         executor = left[0]["executor"]
         packs += new_packs(

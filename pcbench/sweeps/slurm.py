@@ -14,6 +14,7 @@ Jobs are watched with `squeue` and `scontrol`, which need no accounting database
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -74,7 +75,7 @@ def submit(packs: Iterable[Pack], store: Store) -> list[str]:
         pack.save(store)
         try:
             with _outside_any_job():
-                job = executor.submit(run_job, str(store.root), pack).job_id
+                job = executor.submit(_job, str(store.root), pack).job_id
         except (submitit.core.utils.FailedJobError, subprocess.SubprocessError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ConfigError(
@@ -117,15 +118,23 @@ def parameters(settings: Mapping) -> dict:
     }
 
 
+def _job(root: str, pack: Pack) -> None:
+    """`run_job`, with signals ignored from its end to the end of the process: a warning that comes
+    while the interpreter shuts down would kill it, and a finished job would count as failed."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # both are submitit's so far
+        signal.signal(number, signal.SIG_IGN)
+    run_job(root, pack)
+
+
 def run_job(root: str, pack: Pack) -> None:
     """What a job does, in each of its lives. Exits non-zero when a run failed."""
-    store = Store(root)
-    kept = load_pack(pack.file(store))  # has the mode that the first life chose
-    if kept is None and all(map(store.holds, pack.run_ids)):
-        return
-    checkpoint, began = pack.checkpoint(store), time.monotonic()
-    older = _modified(checkpoint)
     with stop_on_signals() as stopped:
+        store, began = Store(root), time.monotonic()
+        kept = load_pack(pack.file(store))  # has the mode that the first life chose
+        if kept is None and all(map(store.holds, pack.run_ids)):
+            return
+        checkpoint = pack.checkpoint(store)
+        older = _modified(checkpoint)
         try:
             records = run_pack(kept or pack, store, stop=stopped.is_set)
         except Preempted:
@@ -140,8 +149,12 @@ def run_job(root: str, pack: Pack) -> None:
 def _run_again(config: Config, seconds: float, stuck: bool) -> None:
     """Back into the queue, unless Slurm is ending the job or it never gets any further."""
     job, minutes = os.environ["SLURM_JOB_ID"], config["executor.slurm.time"]
-    if job_state(job) != "RUNNING":
-        raise SystemExit("pcbench: stopped, as Slurm ends this job")
+    for _ in range(5):
+        if state := job_state(job):
+            break
+        time.sleep(1)  # a busy controller does not always answer
+    if state != "RUNNING":
+        raise SystemExit(f"pcbench: stopped for good, as Slurm calls the job {state}")
     at_limit = seconds > 60 * minutes - 2 * WARNING
     if stuck and at_limit and int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= 2:
         raise SystemExit(
