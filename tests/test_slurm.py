@@ -107,7 +107,14 @@ def test_the_executor_yields_the_records_of_all_packs(store, cluster, tmp_path):
     assert sorted(map(numbers, records)) == sorted(run_here(packs, tmp_path))
 
 
-@pytest.mark.parametrize("options", ["--signal=USR2", "--signal=TERM", "--signal=USR2 --full"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--signal=USR2",
+        pytest.param("--signal=TERM", marks=pytest.mark.slow),
+        pytest.param("--signal=USR2 --full", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signalled_job_is_requeued_and_ends_with_the_same_numbers(
     store, cluster, undisturbed, options
 ):

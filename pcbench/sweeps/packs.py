@@ -142,9 +142,8 @@ def claims(store: Store) -> list[dict]:
     found = {}
     for path in sorted((store.root / "claims").glob("*.json")):
         with contextlib.suppress(OSError, ValueError):
-            found[path] = json.loads(path.read_bytes()) | {
-                "age": time.time() - path.stat().st_mtime
-            }
+            age = time.time() - path.stat().st_mtime
+            found[path] = json.loads(path.read_bytes()) | {"age": age}
     jobs = _jobs([content["job"] for content in found.values() if "job" in content])
     live = []
     for path, content in found.items():
@@ -192,6 +191,5 @@ def _jobs(jobs: list[str]) -> dict[str, str | None]:
     if held is None:
         return dict.fromkeys(jobs, "running")
     waiting = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING", "SUSPENDED")
-    return {
-        j: None if j not in held else "queued" if held[j] in waiting else "running" for j in jobs
-    }
+    states = {job: "queued" if state in waiting else "running" for job, state in held.items()}
+    return {job: states.get(job) for job in jobs}
