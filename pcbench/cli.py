@@ -33,6 +33,8 @@ def guarded(command: Callable) -> Callable:
             fail(error)
         except RecordError as error:
             fail(error, RUN_FAILED)
+        except KeyboardInterrupt:
+            fail("interrupted", INTERRUPTED)
 
     return wrapped
 
@@ -102,6 +104,7 @@ def run(ctx, overrides, multirun, force, cfg, results, json):
     A finished config is not run again: its stored row is printed.
     """
     from pcbench import api
+    from pcbench.results.records import Store
     from pcbench.sweeps.expand import single
 
     if multirun and not cfg:
@@ -112,6 +115,8 @@ def run(ctx, overrides, multirun, force, cfg, results, json):
     if cfg:
         click.echo(config_yaml(config), nl=False)
         return
+    stored = Store(results).holds(config.run_id) and not force
+    advise([config])
     with progress_display() as observe:
         record = api.run(config, results, force, observe)
     if json:
@@ -120,6 +125,8 @@ def run(ctx, overrides, multirun, force, cfg, results, json):
         print_row(record.row)
     if record.status != "completed":
         explain(record, results)
+        if stored:
+            click.echo("pcbench: this is the stored record; --force runs it again", err=True)
         sys.exit(RUN_FAILED)
 
 
@@ -178,8 +185,11 @@ def sweep(arguments, retry, force, detach, results, json):
 
     name, configs, plan, store = read_sweep(arguments, retry, force, results)
     label = Path(name).stem if name else adhoc_name(configs)
-    store.require_writable()
+    if plan.packs:
+        check([config for pack in plan.packs for config in pack.configs])
+        store.require_writable()
     store.add_to_sweep(label, [config.run_id for config in configs])
+    advise(configs)
     to_run = sum(len(pack.configs) for pack in plan.packs)
     click.echo(
         f"{plan.runs} runs: {plan.finished} finished, {plan.taken} queued or running elsewhere, "
@@ -188,7 +198,6 @@ def sweep(arguments, retry, force, detach, results, json):
     )
     records = []
     executor = load_target(configs[0]["executor.target"])
-    check([config for pack in plan.packs for config in pack.configs])
     for pack in plan.packs:
         pack.save(store)
     if detach:
@@ -205,7 +214,7 @@ def sweep(arguments, retry, force, detach, results, json):
                 records.append(record)
                 observe.finished(record)
     except (KeyboardInterrupt, Preempted):
-        options = [f"--retry={status}" for status in retry]
+        options = [f"--retry={status}" for status in retry] + ["--force"] * force
         again = shlex.join(["pcbench", "sweep", *arguments, *options, "--results", str(results)])
         fail(f"interrupted; {len(records)} runs are stored. Resume with: {again}", INTERRUPTED)
     statuses = store.finished()
@@ -516,6 +525,19 @@ def bench(overrides, algorithms, sizes, json):
         )
 
 
+def advise(configs) -> None:
+    """Settings that are allowed and seldom meant, on stderr."""
+    for config in {config.static_key: config for config in configs}.values():
+        steps, depth = config.get("algorithm.steps"), config.get("model.depth")
+        forward = config.get("algorithm.start") == "feedforward"
+        if forward and steps is not None and depth is not None and steps < depth - 1:
+            click.echo(
+                f"pcbench: with algorithm.steps={steps} an error reaches {steps} of the "
+                f"{depth - 1} hidden layers; those before learn nothing",
+                err=True,
+            )
+
+
 def adhoc_name(configs) -> str:
     """A sweep from the command line alone is known by its runs."""
     from hashlib import sha256
@@ -531,7 +553,10 @@ def config_yaml(config) -> str:
 
 def print_row(row: dict) -> None:
     """The measured columns of a row, a line each; null ones and the config's leaves left out."""
-    for name, value in row.items():
+    from pcbench.results.columns import COLUMNS
+
+    for name in [*COLUMNS, *(key for key in row if key not in COLUMNS)]:
+        value = row.get(name)
         if value is not None and "." not in name:
             shown = f"{value:.6g}" if isinstance(value, float) else value
             click.echo(f"{name:32} {shown}")

@@ -233,3 +233,25 @@ def test_doctor_and_data_list_answer_in_json(tmp_path):
     assert {"name", "ok", "detail"} <= report["checks"][0].keys() and "ok" in report
     datasets = json.loads(invoke("data", "list", "--json").stdout)["datasets"]
     assert {"digits", "mnist", "tiny_imagenet", "teacher"} <= {d["name"] for d in datasets}
+
+
+def test_harder_data_are_another_group(tmp_path):
+    """Noise makes another problem: it is nothing to select on."""
+    noisy = ["dataset=two_moons", "dataset.noise=0.0,0.4", "algorithm=bp", *TINY]
+    invoke("sweep", *noisy, "--results", tmp_path)
+    groups = json.loads(invoke("leaderboard", "--results", tmp_path, "--json").stdout)["groups"]
+    assert sorted(g["dataset.noise"] for g in groups) == [0.0, 0.4]
+
+
+def test_a_stored_failure_says_that_it_is_stored(tmp_path, monkeypatch):
+    from pcbench.training import train as module
+
+    monkeypatch.setattr(module, "train", lambda *_: 1 / 0)
+    first = invoke("run", *TINY, "--results", tmp_path, code=1)
+    assert "ZeroDivisionError" in first.stderr and "--force" not in first.stderr
+    assert "--force" in invoke("run", *TINY, "--results", tmp_path, code=1).stderr
+
+
+def test_too_few_steps_are_remarked_upon(tmp_path):
+    result = invoke("run", "model.depth=5", "algorithm.steps=2", *TINY[:2], "--results", tmp_path)
+    assert "reaches 2 of the 4 hidden layers" in result.stderr

@@ -32,8 +32,14 @@ def search_path() -> tuple[Path, ...]:
     """The folders of YAML: ours, then those that installed plugins name."""
     folders = [conf_dir()]
     for entry in entry_points(group=PLUGINS):
-        plugin = entry.load()
-        folders.append(Path(getattr(plugin, "conf", plugin)))
+        try:
+            plugin = entry.load()
+            folders.append(Path(getattr(plugin, "conf", plugin)))
+        except Exception as error:  # whatever a package of somebody else's raises
+            raise ConfigError(
+                f"the plugin '{entry.name}' ({entry.value}) cannot be loaded: {error!r}. Mend or "
+                "uninstall it; it must name a module with `conf`, the path of its YAML folder."
+            ) from error
     return tuple(folders)
 
 
@@ -118,6 +124,8 @@ class Composer:
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{' '.join(overrides)}: {error}") from None
         for group in GROUPS:
+            if not {"name", "target"} <= tree[group].keys():
+                raise ConfigError(f"{group}: its YAML must give `name` and `target`.")
             own = _yaml(group, tree[group]["name"])
             for key in tree[group]:
                 if key not in own:  # a preset was made for another choice
@@ -159,8 +167,17 @@ def _target_of(group: str, choice: str) -> str:
 @cache
 def _yaml(group: str, choice: str) -> dict:
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    return OmegaConf.to_container(OmegaConf.load(find_yaml(group, choice)))
+    path = find_yaml(group, choice)
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no mapping of keys.")
+    return content
 
 
 def load_target(target: str):

@@ -143,7 +143,8 @@ class Config:
                 + " In a sweep over several choices, set it in a block of its own"
                 f" (where: {{{group}: …}})."
             )  # fmt: skip
-        raise ConfigError(f"{path}: unknown key." + nearest(path, filter(_settable, self.leaves)))
+        known = [*filter(_settable, self.leaves), *GROUPS, "preset"]
+        raise ConfigError(f"{path}: unknown key." + nearest(path, known))
 
 
 def _settable(path: str) -> bool:
@@ -202,8 +203,11 @@ def check(config: Config) -> None:
                 f"{path}={get(path)} has no effect with algorithm.nudging=none (the output is "
                 "clamped): set algorithm.nudging=positive, negative or centred."
             )
-    if nudging != "none" and not (beta is not None and 0 < beta <= 1):
-        raise ConfigError(f"algorithm.beta={beta}: nudging needs 0 < beta <= 1.")
+    if nudging != "none" and not (beta is not None and 0 < beta < 1):
+        raise ConfigError(
+            f"algorithm.beta={beta}: nudging needs a strength between 0 and 1, such as "
+            "algorithm.beta=0.5 (1 is clamping: algorithm.nudging=none)."
+        )
     if nudging != "none" and get("task.loss") != "squared_error":
         raise ConfigError(
             f"algorithm.nudging={nudging} moves the output along ŷ - y, the gradient of "

@@ -72,7 +72,7 @@ class Algorithm(Choice):
         maximum=1,
     )
     beta: float = dynamic(1.0, "strength of the nudging; 1 clamps the output to the target")
-    beta_increment: float = dynamic(0.0, "added to beta each epoch")
+    beta_increment: float = dynamic(0.0, "added to beta each epoch", minimum=0)
     beta_signs: list[float] | None = dynamic(None, "sign of beta per epoch (nudging=centred)")
     nudging: str = static(
         "none", "output condition", choices=("none", "positive", "negative", "centred")

@@ -96,7 +96,7 @@ def _check_transforms(config: Mapping[str, Any], shape: tuple[int, ...]) -> None
     name, crop = config["name"], config.get("crop_size")
     padding = config.get("crop_padding", 0)
     for key in ("mean", "std"):
-        if len(config[key]) not in (1, shape[-1]):
+        if len(config.get(key, [0])) not in (1, shape[-1]):
             raise DataError(
                 f"dataset.{key} of {name} has {len(config[key])} numbers; give 1, or one for each "
                 f"of the {shape[-1]} channels"

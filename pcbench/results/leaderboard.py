@@ -27,6 +27,10 @@ WITHOUT_VALIDATION = "test_accuracy_final"
 PROTOCOL_METRICS = {"best_test_epoch": "test_accuracy_best_epoch"}
 GROUP = ("task", "dataset", "model", "parameterisation")
 SIZE = ("width", "depth", "model.widths")  # different sizes are different groups,
+DATA = tuple(  # so are different data under one name,
+    f"dataset.{leaf}"
+    for leaf in ("train_size", "samples", "test_samples", "noise", "inputs", "outputs", "hidden")
+)
 MARKS = ("protocol", "schema_version")  # and so is what is not comparable
 NEEDED = (
     "run_id", "status", "stage", "algorithm", "variant", "seed", "chance", "primary_metric",
@@ -71,7 +75,7 @@ def leaderboard(
     found = data.num_rows
     data = _filtered(data, where)
     leaves = _varying_leaves(data)
-    groups = [c for c in (*GROUP, *SIZE, *MARKS, *by) if c in data.column_names]
+    groups = [c for c in (*GROUP, *SIZE, *DATA, *MARKS, *by) if c in data.column_names]
     wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *([metric] if metric else [])])
     primary = set(data["primary_metric"].unique().to_pylist()) & set(data.column_names)
     selected = data.select([*wanted, *(primary - wanted.keys())]).to_pylist()

@@ -139,7 +139,7 @@ class Store:
         """Raises RecordError now rather than after hours of training."""
         probe = self.root / ".writable"
         with whole_file(probe) as file:
-            file.write(b"")
+            file.write(bytes(1 << 16))  # some space, too
         probe.unlink(missing_ok=True)
 
     def read(self, run_id: str) -> Record:

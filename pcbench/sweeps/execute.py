@@ -11,7 +11,7 @@ from dataclasses import replace
 from pcbench import data
 from pcbench.config import Config, ConfigError
 from pcbench.results.provenance import provenance
-from pcbench.results.records import Record, Store
+from pcbench.results.records import Record, RecordError, Store
 from pcbench.results.row import make_row
 from pcbench.sweeps.packs import Pack
 from pcbench.training.epochs import epoch_lengths
@@ -72,7 +72,7 @@ def run_pack(
         checkpoint = Checkpoint(pack.checkpoint(store), stop)
         outcomes = train(configs, pack.mode, lambda p: observe(configs, p), checkpoint)
         results = [(o.status, o.metrics, o.arrays, None) for o in outcomes]
-    except (ConfigError, data.DataError):
+    except (ConfigError, data.DataError, RecordError):
         raise
     except Exception as error:
         if len(configs) > 1:

@@ -54,6 +54,7 @@ def compose_one(composer: Composer, settings: Settings) -> Config:
 def read_overrides(overrides: Sequence[str]) -> tuple[Settings, list[tuple[tuple, list[tuple]]]]:
     """(single values, axes); an axis is its keys and the list of their values."""
     from hydra.core.override_parser.types import Transformer
+    from hydra.errors import HydraException
 
     settings, axes = {}, []
     for override in parse(overrides):
@@ -61,7 +62,14 @@ def read_overrides(overrides: Sequence[str]) -> tuple[Settings, list[tuple[tuple
         settings.pop(key, None)  # the last word on a key wins
         axes = [axis for axis in axes if axis[0] != (key,)]
         if override.is_sweep_override():
-            values = [_plain(v) for v in override.sweep_iterator(transformer=Transformer.identity)]
+            try:
+                found = override.sweep_iterator(transformer=Transformer.identity)
+                values = [_plain(value) for value in found]
+            except (HydraException, ValueError, TypeError) as error:
+                raise ConfigError(
+                    f"'{override.input_line}' lists no values ({error}): commas, range(…) and "
+                    "choice(…) do."
+                ) from None
             axes.append(((key,), [(value,) for value in values]))
         else:
             settings[key] = _plain(override.value())

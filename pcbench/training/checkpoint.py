@@ -1,5 +1,6 @@
 """Checkpoints of a pack: what it needs to end with the same bits as if never interrupted."""
 
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,9 +24,12 @@ class Checkpoint:
     stop: Callable[[], bool] = lambda: False
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Whole or not at all. Raises OSError."""
-        with whole_file(self.path) as file:
-            np.savez(file, **arrays)
+        """Whole or not at all. A disk that refuses it is a warning: the run itself can go on."""
+        try:
+            with whole_file(self.path) as file:
+                np.savez(file, **arrays)
+        except OSError as error:
+            warnings.warn(f"no checkpoint could be written to {self.path}: {error}", stacklevel=2)
 
     def load(self) -> dict[str, np.ndarray] | None:
         """None where there is no checkpoint, or a damaged one."""

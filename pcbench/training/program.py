@@ -248,8 +248,9 @@ def build(
     algorithm = load_target(config["algorithm.target"])(
         network, task.output_energy, learner, **choices
     )
-    batch_size = config["train.batch_size"]
-    return Program(algorithm, task, config["dataset"], batch_size, mode, placement)
+    plain = {"mean": [0.0], "std": [1.0], "crop_size": None, "crop_padding": 0, "flip": False}
+    dataset = plain | config["dataset"]  # a dataset's YAML need not speak of them
+    return Program(algorithm, task, dataset, config["train.batch_size"], mode, placement)
 
 
 def _finite(tree) -> Array:
