@@ -4,12 +4,12 @@ import json as json_
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from functools import wraps
 
 import click
 
 from pcbench.config.errors import ConfigError
+from pcbench.progress import progress_display
 
 OK, RUN_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -573,84 +573,3 @@ def explain(record, results) -> None:
     last = trace.strip().splitlines()[0]
     place = Store(results).path(record.run_id) / "traceback.txt"
     click.echo(f"pcbench: run {record.run_id} failed: {last} ({place})", err=True)
-
-
-class _Lines:
-    """Progress as plain lines on stderr: some ten per run, or one per run of a sweep."""
-
-    def __init__(self, total: int | None):
-        self.total, self.count = total, 0
-
-    def __call__(self, configs, progress) -> None:
-        every = max(1, progress.epochs // 10)
-        if self.total is None and (
-            progress.epoch % every == 0 or progress.epoch == progress.epochs
-        ):
-            click.echo(f"epoch {progress.epoch}/{progress.epochs}{scores(progress)}", err=True)
-
-    def finished(self, record) -> None:
-        self.count += 1
-        click.echo(f"[{self.count}/{self.total}] {headline(record)}", err=True)
-
-
-class _Bars:
-    """Progress as bars on a terminal: runs of the sweep, epochs of the run."""
-
-    def __init__(self, display, total: int | None):
-        self.display = display
-        self.runs = display.add_task("runs", total=total) if total is not None else None
-        self.epochs = display.add_task("starting", total=None)
-
-    def __call__(self, configs, progress) -> None:
-        label = f"{configs[0]['algorithm.name']} seed {configs[0]['seed']}{scores(progress)}"
-        self.display.update(
-            self.epochs, total=progress.epochs, completed=progress.epoch, description=label
-        )
-
-    def finished(self, record) -> None:
-        self.display.update(self.runs, advance=1)
-        self.display.console.print(headline(record), markup=False, highlight=False)
-
-
-@contextmanager
-def progress_display(total: int | None = None):
-    """An observer of training; `total`: runs of a sweep."""
-    if not sys.stderr.isatty():
-        yield _Lines(total)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-    )
-    with Progress(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as p:
-        yield _Bars(p, total)
-
-
-def scores(progress) -> str:
-    parts = [
-        f"{name} {float(accuracy.mean()):.4f}"
-        for name, accuracy in (
-            ("validation", progress.validation_accuracy),
-            ("test", progress.test_accuracy),
-        )
-        if accuracy is not None
-    ]
-    return ("  " + "  ".join(parts)) if parts else ""
-
-
-def headline(record) -> str:
-    row = record.row
-    # a trial of a search shows nothing of the test set
-    split, column = ("test", "test_accuracy_final")
-    if row["stage"] == "tune":
-        split, column = ("validation", "validation_accuracy_best")
-    accuracy = row.get(column)
-    shown = "" if accuracy is None else f"  {split} {accuracy:.4f}"
-    name = f"{row['variant']} {row['dataset']} seed {row['seed']}"
-    return f"{name}  {record.status}{shown}  {record.run_id}"
