@@ -126,7 +126,7 @@ class Composer:
         for group in GROUPS:
             if not {"name", "target"} <= tree[group].keys():
                 raise ConfigError(f"{group}: its YAML must give `name` and `target`.")
-            own = _yaml(group, tree[group]["name"])
+            own = choice_yaml(group, tree[group]["name"])
             for key in tree[group]:
                 if key not in own:  # a preset was made for another choice
                     raise ConfigError(
@@ -161,23 +161,30 @@ def _exists(target: str) -> bool:
 
 
 def _target_of(group: str, choice: str) -> str:
-    return str(_yaml(group, choice).get("target", ""))
+    return str(choice_yaml(group, choice).get("target", ""))
 
 
 @cache
-def _yaml(group: str, choice: str) -> dict:
+def choice_yaml(group: str, choice: str) -> dict:
+    """A choice's own YAML: the keys that it has, and their defaults."""
+    content = read_yaml(path := find_yaml(group, choice))
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no mapping of keys.")
+    return content
+
+
+def read_yaml(path: Path):
+    """What a YAML file holds, as plain Python values."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    path = find_yaml(group, choice)
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist.") from None
     except (YAMLError, OmegaConfBaseException, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no mapping of keys.")
-    return content
 
 
 def load_target(target: str):

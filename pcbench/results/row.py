@@ -1,11 +1,10 @@
 """From a config and what was measured to a row of the results table."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from pcbench.config import Config
-from pcbench.config.compose import find_yaml
+from pcbench.config.compose import choice_yaml
 from pcbench.results.columns import COLUMNS
 
 TUNING_SEEDS = 1000  # seeds from here on belong to searches; reported runs use those below
@@ -43,7 +42,7 @@ def make_row(
 def variant(config: Config) -> str:
     """The algorithm and its named choices that differ from its YAML: ``pc[nudge=negative]``."""
     name = config["algorithm.name"]
-    defaults = _defaults(name)
+    defaults = choice_yaml("algorithm", name)
     chosen = {
         SHORT.get(key, key): value
         for key, value in config["algorithm"].items()
@@ -56,10 +55,3 @@ def variant(config: Config) -> str:
         chosen["loss"] = config["task.loss"]
     parts = ",".join(f"{key}={value}" for key, value in chosen.items())
     return f"{name}[{parts}]" if parts else name
-
-
-@cache
-def _defaults(algorithm: str) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    return dict(OmegaConf.to_container(OmegaConf.load(find_yaml("algorithm", algorithm))))

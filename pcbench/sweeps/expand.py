@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pcbench.config import Composer, Config, ConfigError
-from pcbench.config.compose import find_yaml, parse
+from pcbench.config.compose import find_yaml, parse, read_yaml
 from pcbench.config.errors import nearest
 
 BLOCK_KEYS = ("where", "grid", "zip", "seeds")
@@ -87,17 +87,8 @@ def _plain(value: Any) -> Any:
 
 def read_blocks(sweep: str) -> list[Mapping]:
     """The blocks of a sweep file, checked: a list of blocks, or {seeds, blocks}."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     path = Path(sweep) if sweep.endswith((".yaml", ".yml")) else find_yaml("sweep", sweep)
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.") from None
-    except (YAMLError, OmegaConfBaseException, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+    content = read_yaml(path)
     shared = {}
     if isinstance(content, dict):
         unknown = next((key for key in content if key not in ("seeds", "blocks")), None)

@@ -9,8 +9,6 @@ from pcbench.config import Config
 from pcbench.results.records import RecordError, Store
 from pcbench.sweeps.packs import Pack, claimed_runs, kept_packs, new_packs
 
-RETRY = ("failed", "diverged")
-
 
 @dataclass(frozen=True)
 class Plan:

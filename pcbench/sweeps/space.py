@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcbench.config import Composer, Config, ConfigError, require_implemented
-from pcbench.config.compose import find_yaml
+from pcbench.config.compose import find_yaml, read_yaml
 from pcbench.config.errors import nearest
 from pcbench.config.schema import VOCABULARY
 from pcbench.sweeps.expand import Settings, compose_one, read_overrides
@@ -92,16 +92,7 @@ def read_search(
 
 def _read(path: Path) -> dict:
     """The search file, its keys checked."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.") from None
-    except (YAMLError, OmegaConfBaseException, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a search is a mapping with the keys {', '.join(FILE_KEYS)}.")
     for key in content:
