@@ -9,7 +9,7 @@ Most rules produce a gradient for the optimiser: they subclass `GradientAlgorith
 folded in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -31,6 +31,13 @@ class Batch(NamedTuple):
     epoch: Array
 
 
+class Sizes(NamedTuple):
+    """What a rule that remembers states must know of the data."""
+
+    samples: int  # in the training set
+    batch: int
+
+
 class State(NamedTuple):
     """What training carries from one batch to the next."""
 
@@ -45,6 +52,11 @@ class Info(NamedTuple):
 
     energy: Array  # (steps + 1, L): mean energy per layer before the first step … after the last
     residual: Array  # rms of ∂F/∂h over the free states after relaxation, over that before
+
+    @classmethod
+    def undefined(cls) -> "Info":
+        nan = jnp.full((), jnp.nan)
+        return cls(nan[None, None], nan)
 
     @property
     def energy_initial(self) -> Array:
@@ -61,8 +73,9 @@ class Learner(Protocol):
     def init(self, key: Array) -> tuple[Any, Any]: ...
     def weights(self, params: Any, hyper: Hyper) -> Any: ...
     def update(
-        self, params: Any, optimizer: Any, gradient: Any, step: Array, hyper: Hyper
-    ) -> tuple[Any, Any]: ...
+        self, params: Any, optimizer: Any, gradient: Any, step: Array | float, hyper: Hyper
+    ) -> tuple[Any, Any]:
+        """`step` counts batches: the learning-rate schedule is a function of it."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +85,35 @@ class Algorithm:
     network: Network
     loss: Loss
     learner: Learner
+    sizes: Sizes = field(default=Sizes(0, 0), kw_only=True)
 
     def init(self, key: Array) -> State:
         params, optimizer = self.learner.init(key)
-        return State(params, optimizer, self.memory(params), jnp.zeros((), jnp.int32))
+        memory = self.memory(jax.random.fold_in(key, 1))
+        return State(params, optimizer, memory, jnp.zeros((), jnp.int32))
 
-    def memory(self, params: Any) -> Any:
-        """What the rule itself carries between batches."""
+    def memory(self, key: Array) -> Any:
+        """What the rule itself carries between batches, at the start."""
         return ()
 
     def step(self, state: State, batch: Batch, hyper: Hyper, key: Array) -> State:
         """Learn from one batch."""
         raise NotImplementedError
 
-    def predict(self, weights: Any, x: Array) -> Array:
+    def observe(
+        self, state: State, batch: Batch, hyper: Hyper, key: Array
+    ) -> tuple[Any, Info, State]:
+        """(gradient with respect to the effective weights, info, the state after the step), for
+        the log: the step that `step` makes, with its measurements."""
+        raise NotImplementedError
+
+    def predict(self, weights: Any, x: Array, hyper: Hyper) -> Array:
         """Outputs (B, C) for inputs (B, …); logits under cross-entropy."""
         return self.network.forward(weights, x)[-1]
+
+    def reference_gradient(self, weights: Any, batch: Batch, hyper: Hyper) -> Any:
+        """The exact gradient of the loss of what `predict` returns: by backpropagation."""
+        return loss_gradient(self, weights, batch)[1]
 
     @property
     def layer_updates_per_step(self) -> int:
@@ -112,12 +138,18 @@ class GradientAlgorithm(Algorithm):
         raise NotImplementedError
 
     def step(self, state: State, batch: Batch, hyper: Hyper, key: Array) -> State:
+        return self._step(state, batch, hyper, key)[-1]
+
+    def observe(self, state, batch, hyper, key):
+        return self._step(state, batch, hyper, key, measure=True)
+
+    def _step(self, state, batch, hyper, key, measure=False):
         weights = self.learner.weights(state.params, hyper)
-        gradient, memory, _ = self.gradient(weights, state.memory, batch, hyper, key)
+        gradient, memory, info = self.gradient(weights, state.memory, batch, hyper, key, measure)
         params, optimizer = self.learner.update(
             state.params, state.optimizer, gradient, state.step, hyper
         )
-        return State(params, optimizer, memory, state.step + 1)
+        return gradient, info, State(params, optimizer, memory, state.step + 1)
 
 
 def loss_gradient(algorithm: Algorithm, weights: Any, batch: Batch) -> tuple[Array, Any]:

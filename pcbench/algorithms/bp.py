@@ -5,8 +5,6 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
-
 from pcbench.algorithms.base import GradientAlgorithm, Info, loss_gradient
 
 
@@ -14,5 +12,4 @@ from pcbench.algorithms.base import GradientAlgorithm, Info, loss_gradient
 class BP(GradientAlgorithm):
     def gradient(self, weights, memory, batch, hyper, key, measure=False):
         _, gradient = loss_gradient(self, weights, batch)
-        nan = jnp.full((), jnp.nan)
-        return gradient, memory, Info(nan[None, None], nan) if measure else None
+        return gradient, memory, Info.undefined() if measure else None

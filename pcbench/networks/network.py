@@ -7,12 +7,15 @@ compiled program does not grow with n.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from pcbench.networks.activations import Activation
+from pcbench.networks.layers import Declared
 
 INPUT = -1  # the source index that means the network's input
 
@@ -29,7 +32,16 @@ class Factor:
     length: int | None = None
 
     def apply(self, params, *sources: Array) -> Array:
+        """The prediction σ(a)."""
         return self.module.apply({"params": params}, *sources)
+
+    def pre(self, params, *sources: Array) -> Array:
+        """The pre-activation a; only of modules with a monotone `activation`."""
+        return self.module.apply({"params": params}, *sources, method="pre")
+
+    @property
+    def activation(self) -> Activation:
+        return self.module.activation
 
 
 @dataclass(frozen=True)
@@ -75,20 +87,28 @@ class Network:
                 values.append(states[s] if self.factors[s].length is None else states[s][-1])
         return values
 
-    def forward(self, params: tuple, x: Array) -> tuple:
-        """Feed-forward pass: every state equals its prediction. x: (B, …)."""
+    def forward(self, params: tuple, x: Array, offsets: tuple | None = None) -> tuple:
+        """Feed-forward pass: every state equals its prediction. x: (B, …).
+
+        `offsets`: added to the states of the first factors as they are computed (the others get
+        none), in the shape of those states.
+        """
         states: tuple = ()
         for k, factor in enumerate(self.factors):
             sources = self.sources(k, x, states)
+            offset = None if offsets is None or k >= len(offsets) else offsets[k]
             if factor.length is None:
-                states += (factor.apply(params[k], *sources),)
+                h = factor.apply(params[k], *sources)
+                states += (h if offset is None else h + offset,)
             else:
 
-                def layer(h, p, factor=factor):
+                def layer(h, inputs, factor=factor):
+                    p, added = inputs
                     h = factor.apply(p, h)
+                    h = h if added is None else h + added
                     return h, h
 
-                states += (jax.lax.scan(layer, sources[0], params[k])[1],)
+                states += (jax.lax.scan(layer, sources[0], (params[k], offset))[1],)
         return states
 
     def predict(
@@ -98,7 +118,15 @@ class Network:
 
         `known` holds predictions that need no computing: those whose sources have not moved.
         """
-        known = known or {}
+        return self._each(Factor.apply, params, x, states, known or {})
+
+    def preactivations(
+        self, params: tuple, x: Array, states: tuple, known: Mapping[int, Array] | None = None
+    ) -> tuple:
+        """As `predict`, before the activations."""
+        return self._each(Factor.pre, params, x, states, known or {})
+
+    def _each(self, function, params: tuple, x: Array, states: tuple, known: Mapping) -> tuple:
         predictions: tuple = ()
         for k, factor in enumerate(self.factors):
             if k in known:
@@ -106,11 +134,17 @@ class Network:
                 continue
             sources = self.sources(k, x, states)
             if factor.length is None:
-                predictions += (factor.apply(params[k], *sources),)
+                predictions += (function(factor, params[k], *sources),)
             else:
                 inputs = jnp.concatenate([sources[0][None], states[k][:-1]])
-                predictions += (jax.vmap(factor.apply)(params[k], inputs),)
+                predictions += (jax.vmap(partial(function, factor))(params[k], inputs),)
         return predictions
+
+    def state_shapes(self, batch: int) -> tuple:
+        """Abstract states for `batch` samples."""
+        values = jax.tree.map(lambda d: d.value, self.declared, is_leaf=_is_declared)
+        x = jax.ShapeDtypeStruct((batch, *self.input_shape), jnp.float32)
+        return jax.eval_shape(self.forward, values, x)
 
     @cached_property
     def distances(self) -> tuple[int, ...]:
@@ -124,3 +158,7 @@ class Network:
             for s in self.factors[k].sources:
                 distance[s] = min(distance.get(s, entry), entry)
         return tuple(distance[k] for k in range(len(self.factors)))
+
+
+def _is_declared(node) -> bool:
+    return isinstance(node, Declared)

@@ -22,7 +22,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from pcbench.algorithms.base import Algorithm, Batch, State
+from pcbench.algorithms.base import Algorithm, Batch, Sizes, State
 from pcbench.config import Config, load_target
 from pcbench.data.transforms import augment, evaluate_crop, normalise
 from pcbench.metrics import flops
@@ -147,7 +147,7 @@ class Program:
 
         def answer(rows):
             images = evaluate_crop(x[rows], self.dataset["crop_size"])
-            outputs = self.algorithm.predict(weights, self._normalised(images))
+            outputs = self.algorithm.predict(weights, self._normalised(images), hyper)
             return self.task.answer(outputs)
 
         answers = jax.lax.map(answer, index).reshape(-1)[:n]
@@ -224,12 +224,14 @@ class Placement:
 def build(
     config: Config,
     data_shape: tuple[int, ...],
+    samples: int,
     classes: int,
     steps: int,
     mode: str,
     placement: Placement,
 ) -> Program:
-    """A `Program` from a config's static leaves; `steps`: all weight updates of the run."""
+    """A `Program` from a config's static leaves; `samples` in the training set, `steps`: all
+    batches of the run."""
     task = load_target(config["task.target"])(classes, config["task.loss"])
     network = load_target(config["model.target"])(config["model"], data_shape, task.outputs)
     optimizer = config["optimizer"]
@@ -246,7 +248,11 @@ def build(
         if kinds[f"algorithm.{key}"] == "static" and key not in ("name", "version")
     }
     algorithm = load_target(config["algorithm.target"])(
-        network, task.output_energy, learner, **choices
+        network,
+        task.output_energy,
+        learner,
+        **choices,
+        sizes=Sizes(samples, config["train.batch_size"]),
     )
     plain = {"mean": [0.0], "std": [1.0], "crop_size": None, "crop_padding": 0, "flip": False}
     dataset = plain | config["dataset"]  # a dataset's YAML need not speak of them

@@ -65,7 +65,13 @@ class Pack:
         self.program: Program = _programs.obtain(
             (self.config.static_key, mode, self.size),
             lambda: build(
-                self.config, self.data.shape, self.data.classes, sum(self.lengths), mode, place
+                self.config,
+                self.data.shape,
+                self.data.train[0].shape[0],
+                self.data.classes,
+                sum(self.lengths),
+                mode,
+                place,
             ),
         )
         self.compiled_before = self.program.compile_s
