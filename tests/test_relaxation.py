@@ -8,7 +8,7 @@ import pytest
 from support import batch, build, hyper, network, weights
 
 from pcbench.algorithms.pc import PC
-from pcbench.config.schema import UPDATERS
+from pcbench.config.schema import OPTIMISERS
 from pcbench.energies.energy import prediction_energy, squared_error
 from pcbench.relaxation.frontier import windows
 from pcbench.relaxation.relax import relax
@@ -51,7 +51,7 @@ def test_one_step_is_gradient_descent():
 
 @pytest.mark.parametrize("kind,depth", [("mlp", 5), ("resmlp", 9), ("mlp", 2)])
 @pytest.mark.parametrize("steps", [1, 3, 12])
-@pytest.mark.parametrize("updater", UPDATERS)
+@pytest.mark.parametrize("updater", OPTIMISERS)
 def test_skipping_what_is_zero_changes_no_state(kind, depth, steps, updater):
     """The windows of the frontier give the weight gradient of a plain relaxation."""
     net = network(kind, depth=depth, states="pre" if kind == "resmlp" else "post")

@@ -31,6 +31,10 @@ class Batch(NamedTuple):
     epoch: Array
 
 
+class Unsupported(ValueError):
+    """A rule that cannot work on this network or loss. Raised when it is constructed; says why."""
+
+
 class Sizes(NamedTuple):
     """What a rule that remembers states must know of the data."""
 

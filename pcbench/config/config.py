@@ -14,6 +14,9 @@ from pcbench.config.schema import ALWAYS, GROUPS, VOCABULARY, Leaf, declared_lea
 # Leaves that change nothing at some value of another leaf: path → (that leaf, test of its value).
 INERT = {
     "algorithm.momentum": ("algorithm.updater", lambda updater: updater != "sgd"),
+    "algorithm.step_size": ("algorithm.updater", lambda updater: updater == "mirror"),
+    "algorithm.free_steps": ("algorithm.energy", lambda energy: energy != "hopfield"),
+    "algorithm.eval_steps": ("algorithm.energy", lambda energy: energy != "hopfield"),
     "optimizer.warmup": ("optimizer.schedule", lambda schedule: schedule == "constant"),
     "optimizer.peak": ("optimizer.schedule", lambda schedule: schedule == "constant"),
     "optimizer.end": ("optimizer.schedule", lambda schedule: schedule == "constant"),
@@ -195,7 +198,7 @@ def check(config: Config) -> None:
             f"algorithm.precisions lists {len(precisions)} values, one for each of the "
             f"model.depth={depth} layers is needed."
         )
-    nudging, beta = get("algorithm.nudging", "none"), get("algorithm.beta")
+    nudging, beta = get("algorithm.nudging"), get("algorithm.beta")
     for key in ("beta", "beta_increment", "beta_signs"):
         path = f"algorithm.{key}"
         if nudging == "none" and path in config.flat and get(path) != VOCABULARY[path].default:
@@ -203,17 +206,34 @@ def check(config: Config) -> None:
                 f"{path}={get(path)} has no effect with algorithm.nudging=none (the output is "
                 "clamped): set algorithm.nudging=positive, negative or centred."
             )
-    if nudging != "none" and not (beta is not None and 0 < beta < 1):
+    if beta is not None and beta <= 0:
+        raise ConfigError(f"algorithm.beta={beta}: a strength above 0; its sign is the nudging's.")
+    away = nudging in ("negative", "centred", "random")
+    grows = "algorithm.beta_increment" in config.flat  # the PCX forms: β = 1 is clamping
+    if grows and nudging != "none" and beta >= 1:
         raise ConfigError(
             f"algorithm.beta={beta}: nudging needs a strength between 0 and 1, such as "
             "algorithm.beta=0.5 (1 is clamping: algorithm.nudging=none)."
         )
-    if nudging != "none" and get("task.loss") != "squared_error":
+    if away and beta >= 1 and get("task.loss") == "squared_error":
+        raise ConfigError(
+            f"algorithm.beta={beta} with algorithm.nudging={nudging}: an output pushed away from "
+            "its target under squared error has no equilibrium from 1 on; choose a smaller one."
+        )
+    if grows and nudging != "none" and get("task.loss") != "squared_error":
         raise ConfigError(
             f"algorithm.nudging={nudging} moves the output along ŷ - y, the gradient of "
             "task.loss=squared_error; with cross_entropy it is not defined."
         )
-    if nudging == "centred":
+    steps, warmup = get("algorithm.steps"), get("algorithm.warmup", 0)
+    if "algorithm.interval" in config.flat and (
+        steps <= warmup or (steps - warmup) % get("algorithm.interval")
+    ):
+        raise ConfigError(
+            f"algorithm.steps={steps} leaves {steps - warmup} steps after algorithm.warmup={warmup}"
+            f": a positive multiple of algorithm.interval={get('algorithm.interval')} is needed."
+        )
+    if nudging == "centred" and grows:
         signs, epochs = get("algorithm.beta_signs"), get("train.epochs")
         if signs is not None and (any(s not in (-1.0, 1.0) for s in signs) or not signs):
             raise ConfigError("algorithm.beta_signs: a list of -1 and 1, one per epoch.")

@@ -29,6 +29,51 @@ def cross_entropy(prediction: Array, target: Array) -> Array:
 LOSSES: dict[str, Loss] = {"squared_error": squared_error, "cross_entropy": cross_entropy}
 
 
+ENERGIES = ("pc", "hopfield", "fenchel_young")
+
+
+def layer_energies(
+    kind: str,
+    network: Network,
+    outputs: tuple,
+    states: tuple,
+    *,
+    output_loss: Loss | None = None,
+    precisions: Sequence | None = None,
+    potentials: bool = True,
+) -> tuple:
+    """One entry per factor, (B,) or of a stack (n, B):
+
+    - `pc`             ½π‖h - μ‖²                 (`outputs`: the predictions μ = σ(a))
+    - `hopfield`       G(h) - ⟨h, a⟩              (`outputs`: the pre-activations a)
+    - `fenchel_young`  G(h) + G*(a) - ⟨h, a⟩ ≥ 0, zero exactly at h = σ(a)
+
+    (Scellier et al. 2023; Høier & Zach 2020.) output_loss: the output's term is the loss of its
+    prediction (`pc` with the output state held at a target). precisions: one entry per factor, a
+    scalar, of a stack (n,); None: all 1. `potentials=False` leaves G out, as mirror descent needs.
+    """
+    energies = []
+    for k, factor in enumerate(network.factors):
+        h, value = states[k], outputs[k]
+        if output_loss is not None and k == len(network.factors) - 1:
+            energy = output_loss(value, h)
+        else:
+            leading = h.shape[: 1 if factor.length is None else 2]
+            h, value = h.reshape(*leading, -1), value.reshape(*leading, -1)
+            if kind == "pc":
+                energy = 0.5 * jnp.sum((h - value) ** 2, -1)
+            else:
+                energy = -jnp.sum(h * value, -1)
+                if potentials:
+                    energy = energy + factor.activation.potential(h)
+                if kind == "fenchel_young":
+                    energy = energy + factor.activation.conjugate(value)
+        if precisions is not None:
+            energy = precisions[k][..., None] * energy
+        energies.append(energy)
+    return tuple(energies)
+
+
 def prediction_energy(
     network: Network,
     predictions: tuple,
@@ -36,23 +81,11 @@ def prediction_energy(
     loss: Loss,
     precisions: Sequence | None = None,
 ) -> tuple:
-    """The `pc` energy: ½π_l‖h_l - μ_l‖² in hidden layers, π_L·loss(μ_L, h_L) at the output.
-
-    Returns one entry per factor: (B,), of a stack (n, B). `precisions`: one entry per factor, a
-    scalar, of a stack (n,); None: all 1.
-    """
-    energies = []
-    for k, factor in enumerate(network.factors):
-        if k == len(network.factors) - 1:
-            energy = loss(predictions[k], states[k])
-        else:
-            first_feature = 1 if factor.length is None else 2
-            features = tuple(range(first_feature, states[k].ndim))
-            energy = 0.5 * jnp.sum((states[k] - predictions[k]) ** 2, features)
-        if precisions is not None:
-            energy = precisions[k][..., None] * energy
-        energies.append(energy)
-    return tuple(energies)
+    """The `pc` energy with the output state held: ½π_l‖h_l - μ_l‖² in hidden layers,
+    π_L·loss(μ_L, h_L) at the output."""
+    return layer_energies(
+        "pc", network, predictions, states, output_loss=loss, precisions=precisions
+    )
 
 
 def per_factor(network: Network, values: Array) -> tuple:

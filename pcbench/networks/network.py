@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pcbench.networks.activations import Activation
+from pcbench.networks.activations import IDENTITY, Activation
 from pcbench.networks.layers import Declared
 
 INPUT = -1  # the source index that means the network's input
@@ -42,6 +42,16 @@ class Factor:
     @property
     def activation(self) -> Activation:
         return self.module.activation
+
+    @property
+    def separable(self) -> bool:
+        """Whether the prediction is σ(a) with a = `pre` affine in the sources."""
+        module = self.module
+        return (
+            hasattr(module, "pre")
+            and not getattr(module, "skip", False)
+            and getattr(module, "source_activation", IDENTITY) is IDENTITY
+        )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 At the feed-forward state all errors but the output's are zero, and with synchronous updates an
 error travels one layer a step: a state at distance d from the output first moves at step d (counted
-from 1). Until then its layer need not be computed, and predictions from states that have not
-moved are the feed-forward states themselves.
+from 1), or one step later where the output itself must move first. Until then its layer need not
+be computed, and predictions from states that have not moved are the feed-forward states themselves.
 """
 
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ class Window(NamedTuple):
     known: tuple[int, ...]  # factors whose prediction is still the feed-forward state
 
 
-def windows(network: Network, steps: int) -> Iterator[Window]:
-    """Split `steps` into windows of growing sets of free hidden states; the output is held."""
-    distances = network.distances
+def windows(network: Network, steps: int, output_free: bool = False) -> Iterator[Window]:
+    """Split `steps` into windows of growing sets of free states."""
+    distances = [d + output_free for d in network.distances]
     hidden = sorted({d for d in distances if d > 0})
     last = hidden[-1] if hidden else 1
     count = min(WINDOWS, last)

@@ -1,0 +1,43 @@
+"""From a config to its learning rule, with network, task, parameterisation and optimiser."""
+
+from typing import Any
+
+from pcbench.algorithms.base import Algorithm, Sizes, Unsupported
+from pcbench.config import Config, ConfigError, load_target
+from pcbench.training.learner import Learner
+from pcbench.training.schedules import SCHEDULES
+
+
+def assemble(
+    config: Config, data_shape: tuple[int, ...], samples: int, classes: int, steps: int
+) -> tuple[Algorithm, Any]:
+    """(rule, task) of a config's static leaves; `samples` in the training set, `steps`: all batches
+    of the run. Raises ConfigError for choices that do not go together. Compiles nothing."""
+    task = load_target(config["task.target"])(classes, config["task.loss"])
+    optimizer = config["optimizer"]
+    kinds = {path: leaf.kind for path, leaf in config.leaves.items()}
+    choices = {
+        key: value
+        for key, value in config["algorithm"].items()
+        if kinds[f"algorithm.{key}"] == "static" and key not in ("name", "version")
+    }
+    try:
+        network = load_target(config["model.target"])(config["model"], data_shape, task.outputs)
+        learner = Learner(
+            network,
+            load_target(config["parameterisation.target"])(),
+            load_target(optimizer["target"]),
+            SCHEDULES[optimizer["schedule"]](optimizer, steps),
+        )
+        rule = load_target(config["algorithm.target"])(
+            network,
+            task.output_energy,
+            learner,
+            **choices,
+            sizes=Sizes(samples, config["train.batch_size"]),
+        )
+    except (Unsupported, ValueError) as error:
+        raise ConfigError(
+            f"algorithm={config['algorithm.name']} with model={config['model.name']}: {error}"
+        ) from error
+    return rule, task
