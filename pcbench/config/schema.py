@@ -47,8 +47,10 @@ ACTIVATIONS = (
     "silu",
 )  # fmt: skip
 # Optax optimisers that leave a state alone while its gradient is zero (the frontier relies on it)
-# and descend the energy only (adamw and lion would decay the states).
-UPDATERS = ("sgd", "adam", "nadam", "rmsprop", "adagrad", "sign_sgd")
+# and descend the energy only (adamw and lion would decay the states); then those of
+# `relaxation/updaters.py` that keep a state where its activation can put it.
+OPTIMISERS = ("sgd", "adam", "nadam", "rmsprop", "adagrad", "sign_sgd")
+UPDATERS = (*OPTIMISERS, "projected", "mirror")
 
 
 @dataclass
@@ -75,14 +77,59 @@ class Algorithm(Choice):
     beta_increment: float = dynamic(0.0, "added to beta each epoch", minimum=0)
     beta_signs: list[float] | None = dynamic(None, "sign of beta per epoch (nudging=centred)")
     nudging: str = static(
-        "none", "output condition", choices=("none", "positive", "negative", "centred")
+        "none",
+        "output condition",
+        choices=("none", "positive", "negative", "centred", "random"),
     )
-    energy: str = static("pc", "energy of the states", choices=("pc",))
-    updater: str = static("sgd", "optax optimiser of the states", choices=UPDATERS)
-    schedule: str = static("sync", "order of the state updates", choices=("sync",))
-    start: str = static("feedforward", "states before relaxation", choices=("feedforward", "zeros"))
+    energy: str = static("pc", "energy of the states", choices=("pc", "hopfield", "fenchel_young"))
+    updater: str = static(
+        "sgd", "optimiser of the states: optax's, or projected or mirror descent", choices=UPDATERS
+    )
+    schedule: str = static(
+        "sync",
+        "order of the state updates within a relaxation step",
+        choices=("sync", "even_odd", "backward", "forward"),
+    )
+    start: str = static(
+        "feedforward",
+        "states before relaxation; previous: of the last batch, persistent: of each sample",
+        choices=("feedforward", "zeros", "previous", "persistent"),
+    )
+    free_steps: int = static(0, "relaxation steps of the free phase (energy=hopfield)", minimum=0)
+    eval_steps: int = static(
+        0, "relaxation steps before an output is read (energy=hopfield)", minimum=0
+    )
+    points: int = static(4, "N: strengths of the nudging on a circle; even", minimum=2)
+    warmup: int = static(0, "relaxation steps before the first weight update", minimum=0)
+    interval: int = static(1, "relaxation steps from one weight update to the next", minimum=1)
     precisions: list[float] | None = dynamic(
         None, "precision of each layer's energy, input to output; null: all 1", above=0
+    )
+    target_step: float = dynamic(
+        doc="η of target propagation: the output's target is ŷ - η ∂loss/∂ŷ", above=0
+    )
+    feedback: str = static(
+        "learned", "what turns the output's target into hidden ones",
+        choices=("learned", "gauss_newton"),
+    )  # fmt: skip
+    feedback_loss: str = static(
+        "reconstruction",
+        "the feedback weights reconstruct a layer from the next one, or from the output (drl: "
+        "difference reconstruction loss)",
+        choices=("reconstruction", "drl"),
+    )
+    feedback_steps: int = static(
+        1, "updates of the feedback weights per batch; 0: they stay as drawn", minimum=0
+    )
+    feedback_optimizer: str = static(
+        "adam", "optimiser of the feedback weights", choices=("sgd", "adam")
+    )
+    feedback_lr: float = dynamic(doc="learning rate of the feedback weights", minimum=0)
+    feedback_noise: float = dynamic(
+        doc="standard deviation of the noise that the feedback weights learn from", above=0
+    )
+    feedback_weight_decay: float = dynamic(
+        0.0, "λ: weight decay of the feedback weights, damping of Gauss-Newton targets", minimum=0
     )
 
 
@@ -96,6 +143,12 @@ class Model(Choice):
     activation: str = static(doc="activation of the hidden layers", choices=ACTIVATIONS)
     states: str = static("post", "states hold σ(Wh) (post) or Wσ(z) (pre)", choices=("post", "pre"))
     bias: bool = static(True, "biases in every layer")
+    channels: int = static(
+        128, "channels of the first convolution; those of the others in proportion", minimum=1
+    )
+    patch: int = static(4, "side of the square patches that an image is cut into", minimum=1)
+    heads: int = static(4, "attention heads; they divide the width", minimum=1)
+    norm: str = static("layer", "normalisation per token in each block", choices=("layer", "none"))
 
 
 @dataclass
@@ -117,6 +170,11 @@ class Dataset(Choice):
 @dataclass
 class Parameterisation(Choice):
     gamma0: float = dynamic(1.0, "richness γ₀: the output multiplier is divided by it", above=0)
+    scale_lr: bool = static(
+        True,
+        "learning rate, weight decay and Adam's ε by the table of the parameterisation; false: "
+        "the same for all parameters",
+    )
 
 
 @dataclass
@@ -168,7 +226,7 @@ class Executor(Choice):
 @dataclass
 class Train:
     epochs: int = static(doc="passes over the training set", minimum=1)
-    max_steps: int | None = static(None, "stop after so many weight updates", minimum=1)
+    max_steps: int | None = static(None, "stop after so many batches", minimum=1)
     batch_size: int = static(doc="samples a batch; the last incomplete batch is dropped", minimum=1)
     eval_every: int = static(1, "epochs between evaluations", minimum=1)
     probe_every: int | None = static(

@@ -18,7 +18,8 @@ from pcbench.networks.products import product
 class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
     """A parameter with what a parameterisation must know of it.
 
-    ``role`` of the layer: input | hidden | residual | output; ``kind``: weight | bias.
+    ``role``: input | hidden | attention (queries and keys) | residual (its product is added to what
+    passes by it) | embedding (a table, read by position) | output; ``kind``: weight | bias.
     """
 
     value: Array
@@ -50,7 +51,8 @@ class Dense(nn.Module):
     """σ(W φ(source) + b), plus the source itself where `skip`.
 
     `post` states have σ = the activation and φ = identity, `pre` states the other way round.
-    source: (B, …), flattened to (B, fan_in); returns (B, features).
+    source: (B, …, C), flattened to (B, fan_in), or its mean over all positions (B, C) where
+    `average`; returns (B, features).
     """
 
     features: int
@@ -59,10 +61,13 @@ class Dense(nn.Module):
     source_activation: Activation = IDENTITY
     bias: bool = True
     skip: bool = False
+    average: bool = False
 
     @nn.compact
     def pre(self, source: Array) -> Array:
         """The pre-activation a = W φ(source) + b."""
+        if self.average:
+            source = jnp.mean(source, tuple(range(1, source.ndim - 1)))
         source = self.source_activation(source.reshape(source.shape[0], -1))
         fan_in = source.shape[-1]
         weight = self.param("W", declare(self.role, "weight", fan_in), (fan_in, self.features))

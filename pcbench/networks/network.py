@@ -6,7 +6,7 @@ compiled program does not grow with n.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import flax.linen as nn
@@ -126,7 +126,8 @@ class Network:
     ) -> tuple:
         """Every factor's prediction from the *stated* sources, all layers at once.
 
-        `known` holds predictions that need no computing: those whose sources have not moved.
+        `known` holds predictions that need no computing: those whose sources have not moved; of a
+        stack, those of its first layers, whose parameters may then be left out.
         """
         return self._each(Factor.apply, params, x, states, known or {})
 
@@ -139,15 +140,21 @@ class Network:
     def _each(self, function, params: tuple, x: Array, states: tuple, known: Mapping) -> tuple:
         predictions: tuple = ()
         for k, factor in enumerate(self.factors):
-            if k in known:
-                predictions += (known[k],)
+            ready = known.get(k)
+            if ready is not None and len(ready) == (factor.length or len(ready)):
+                predictions += (ready,)
                 continue
             sources = self.sources(k, x, states)
             if factor.length is None:
                 predictions += (function(factor, params[k], *sources),)
-            else:
+            elif ready is None:
                 inputs = jnp.concatenate([sources[0][None], states[k][:-1]])
                 predictions += (jax.vmap(partial(function, factor))(params[k], inputs),)
+            else:
+                count = factor.length - len(ready)
+                own = jax.tree.map(lambda p, n=count: p[-n:], params[k])
+                rest = jax.vmap(partial(function, factor))(own, states[k][-count - 1 : -1])
+                predictions += (jnp.concatenate([ready, rest]),)
         return predictions
 
     def state_shapes(self, batch: int) -> tuple:
@@ -155,6 +162,16 @@ class Network:
         values = jax.tree.map(lambda d: d.value, self.declared, is_leaf=_is_declared)
         x = jax.ShapeDtypeStruct((batch, *self.input_shape), jnp.float32)
         return jax.eval_shape(self.forward, values, x)
+
+    def without(self, first: tuple[int, ...]) -> "Network":
+        """The network without the first so many layers of each stack."""
+        return replace(
+            self,
+            factors=tuple(
+                replace(factor, length=factor.length - n) if n else factor
+                for factor, n in zip(self.factors, first, strict=True)
+            ),
+        )
 
     @cached_property
     def distances(self) -> tuple[int, ...]:

@@ -13,9 +13,15 @@ BFLOAT16 = "BF16_BF16_F32"  # operands rounded to bfloat16, sums in float32
 
 def product(a: Array, b: Array) -> Array:
     """a @ b."""
-    if jax.config.jax_default_matmul_precision == BFLOAT16:
-        return _round(a) @ _round(b)
+    a, b = operands(a, b)
     return a @ b
+
+
+def operands(a: Array, b: Array) -> tuple[Array, Array]:
+    """What a product of a and b, whichever it is, multiplies."""
+    if jax.config.jax_default_matmul_precision == BFLOAT16:
+        return _round(a), _round(b)
+    return a, b
 
 
 def _bfloat16(x: Array) -> Array:
