@@ -18,7 +18,7 @@ the free state is the forward pass and the free gradient is zero (references: Sc
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +36,7 @@ from pcbench.energies.energy import (
     total,
 )
 from pcbench.networks.network import INPUT, Factor
-from pcbench.relaxation.frontier import Window, windows
+from pcbench.relaxation.frontier import Window, remaining, windows
 from pcbench.relaxation.relax import relax
 from pcbench.relaxation.schedules import SCHEDULES
 from pcbench.relaxation.updaters import (
@@ -319,19 +319,30 @@ class Problem:
         if held is not None and colours is not None:
             colours = [colour[:-1] for colour in colours]
         for window in self.windows(held is None) if states else ():
-            known = self.known(window)
-            states, updater_state, energy = relax(
-                _compose(self.energies(phase, self.weights, known), complete),
-                states,
+            part, known = self.part(window), self.known(window)
+            moving = tuple(h[n:] if n else h for h, n in zip(states, window.first, strict=False))
+            updater = part.updater(phase, held is None)
+            if updater_state is not None:
+                updater_state = _joined(updater, moving, updater_state)
+            moving, updater_state, energy = relax(
+                _compose(part.energies(phase, part.weights, known), complete),
+                moving,
                 steps=window.steps,
-                updater=self.updater(phase, held is None),
+                updater=updater,
                 free_mask=window.free if held is None else window.free[:-1],
                 colours=colours,
-                drive=self.drive(phase, known, complete),
+                drive=part.drive(phase, known, complete),
                 discount=numbers.get("step_discount"),
                 updater_state=updater_state,
                 trace=trace,
             )
+            states = tuple(
+                jnp.concatenate([h[:n], m]) if n else m
+                for h, m, n in zip(states, moving, window.first, strict=False)
+            )
+            if trace:  # layers at rest have no energy
+                full = jnp.zeros((window.steps, rule.network.layers), energy.dtype)
+                energy = full.at[:, remaining(rule.network, window.first)].set(energy)
             traces.append(energy)
         return complete(states), traces
 
@@ -372,12 +383,34 @@ class Problem:
         if rule.energy == "pc" and rule.schedule == "sync" and rule.start == "feedforward":
             return list(windows(rule.network, rule.steps, output_free))
         free = (*(True for _ in rule.network.factors[:-1]), output_free)
-        return [Window(rule.steps, free, rule.constant)] if rule.steps else []
+        whole = (0,) * len(free)
+        return [Window(rule.steps, free, whole, rule.constant)] if rule.steps else []
 
     def known(self, window: Window) -> dict[int, Array]:
-        if self.rule.energy == "pc":
-            return {k: self.forward[k] for k in window.known}
-        return self.rule._constant_outputs(self.weights, self.batch.x)
+        """The predictions that do not change in a window; of a stack, that of its first layer."""
+        if self.rule.energy != "pc":
+            return self.rule._constant_outputs(self.weights, self.batch.x)
+        stacks = {k for k, factor in enumerate(self.rule.network.factors) if factor.length}
+        return {
+            k: self.forward[k][n : n + 1] if k in stacks else self.forward[k]
+            for k, n in enumerate(window.first)
+            if k in window.known
+        }
+
+    def part(self, window: Window) -> "Problem":
+        """This problem, of the layers that a window computes."""
+        if not any(window.first):
+            return self
+        network, numbers = self.rule.network, self.numbers
+        if "precisions" in numbers:
+            kept = remaining(network, window.first)
+            numbers = numbers | {"precisions": numbers["precisions"][kept]}
+        weights = tuple(
+            jax.tree.map(lambda w, n=n: w[n + 1 :], own) if n else own  # layer n's output is known
+            for own, n in zip(self.weights, window.first, strict=True)
+        )
+        rule = replace(self.rule, network=network.without(window.first))
+        return replace(self, rule=rule, weights=weights, numbers=numbers)
 
     def info(self, phase: Phase, free: tuple, states: tuple, traces: list) -> Info:
         """Of one phase: energies before every step and after the last, and how far the states
@@ -424,6 +457,15 @@ def require_potentials(factor: Factor, energy: str) -> None:
             f"{factor.activation.name} is not: choose tanh, sigmoid, relu, hard_sigmoid …, or "
             "energy=pc."
         )
+
+
+def _joined(updater, states: tuple, state):
+    """An updater's state after more layers of a stack have joined the ones that it was of. These
+    had no gradient so far, which leaves an updater's state as it is at the start."""
+    longer = lambda new, old: jnp.concatenate([new[: len(new) - len(old)], old])  # noqa: E731
+    join = lambda new, old: old if new.shape == old.shape else longer(new, old)  # noqa: E731
+    (grown,) = (jax.tree.map(join, updater.init(states), old) for old in state.optax)
+    return state._replace(optax=(grown,))
 
 
 def _compose(function: Callable, inner: Callable) -> Callable:
