@@ -9,7 +9,7 @@ from support import batch, build, hyper, network, weights
 
 from pcbench.algorithms.pc import PC
 from pcbench.config.schema import OPTIMISERS
-from pcbench.energies.energy import prediction_energy, squared_error
+from pcbench.energies.energy import per_factor, prediction_energy, squared_error
 from pcbench.relaxation.frontier import windows
 from pcbench.relaxation.relax import relax
 from pcbench.relaxation.updaters import gradient_updater
@@ -83,6 +83,90 @@ def test_windows_cover_all_steps_and_free_a_state_before_an_error_arrives(depth,
                 assert free or distance == 0 or distance > step + 1
         done += window.steps
     assert done == steps
+
+
+TWO_STACKS = {"widths": [8] * 7 + [5] * 9, "depth": 17}
+
+
+@pytest.mark.parametrize(
+    "kind,model", [("resmlp", {"depth": 9}), ("resmlp", {"depth": 45}), ("mlp", TWO_STACKS)]
+)
+@pytest.mark.parametrize("steps", [0, 1, 3, 20, 44, 70])
+@pytest.mark.parametrize("output_free", [False, True])
+def test_windows_compute_every_layer_of_a_stack_before_an_error_arrives(
+    kind, model, steps, output_free
+):
+    """Layer n of a stack of N at distance d is at distance d + N - 1 - n; what is not computed lies
+    further away than the error, and so does what a known prediction is made from."""
+    net = network(kind, **model)
+    done = 0
+    for window in windows(net, steps, output_free):
+        end = done + window.steps
+        for k, factor in enumerate(net.factors):
+            length = factor.length or 1
+            distances = [net.distances[k] + output_free + length - 1 - n for n in range(length)]
+            for n, distance in enumerate(distances):
+                moves = window.free[k] and n >= window.first[k]
+                assert moves or distance == 0 or distance > end
+            assert 0 <= window.first[k] < length
+            if k in window.known and window.first[k]:
+                assert distances[window.first[k] - 1] > end
+        done = end
+    assert done == steps
+
+
+@pytest.mark.parametrize(
+    "kind,model", [("resmlp", {"depth": 9}), ("resmlp", {"depth": 45}), ("mlp", TWO_STACKS)]
+)
+@pytest.mark.parametrize("steps", [1, 5, 50])
+@pytest.mark.parametrize("numbers", [{}, {"step_discount": 0.5, "step_size": 0.9}])
+def test_slices_of_a_stack_relax_as_the_whole(kind, model, steps, numbers):
+    """States, energies at every step and gradient, with precisions and with the step size lowered
+    on the way, against a relaxation of all layers at once."""
+    net = network(kind, states="pre", **model)
+    precisions = jnp.linspace(0.5, 1.5, net.layers)
+    energies, start = problem(net, precisions=per_factor(net, precisions))
+    values = {"step_size": 0.1, "momentum": 0.6, "precisions": precisions} | numbers
+    plain = relax(
+        energies,
+        start,
+        steps=steps,
+        updater=gradient_updater("sgd", values["step_size"], values["momentum"]),
+        discount=values.get("step_discount"),
+        trace=True,
+    )
+    rule = build(PC, net, steps=steps)
+    gradient, _, info = rule.gradient(
+        weights(net), (), batch(net), hyper(**values), None, measure=True
+    )
+    np.testing.assert_allclose(info.energy[:-1], plain.trace, atol=1e-13)
+    params, data = weights(net), batch(net)
+    states = (*plain.states, data.target)
+
+    def energy(w):
+        predictions = net.predict(w, data.x, states)
+        parts = prediction_energy(
+            net, predictions, states, squared_error, per_factor(net, precisions)
+        )
+        return sum(p.sum() for p in parts) / len(data.x)
+
+    expected = jax.grad(energy)(params)
+    for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-13)
+
+
+def test_the_program_of_a_stack_does_not_grow_with_its_depth():
+    """Equal sizes at equally many windows, deeper stacks included that no error crosses."""
+
+    def size(depth, steps):
+        net = network("resmlp", states="pre", depth=depth)
+        rule, data = build(PC, net, steps=steps), batch(net)
+        state = jax.eval_shape(rule.init, jax.random.key(0))
+        step = jax.jit(lambda s: rule.step(s, data, hyper(), None))
+        return len(step.lower(state).as_text().splitlines())
+
+    assert size(100, 100) == size(200, 200)
+    assert size(100, 20) == size(200, 20)
 
 
 def test_layers_beyond_the_reach_of_the_error_learn_nothing():
