@@ -3,6 +3,7 @@
 import json as json_
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 
@@ -180,6 +181,7 @@ def sweep(arguments, retry, force, detach, results, json):
 
     from pcbench.config import load_target
     from pcbench.sweeps.execute import check
+    from pcbench.sweeps.jobs import detach as start
     from pcbench.sweeps.packs import claimed
     from pcbench.training.checkpoint import Preempted
 
@@ -200,21 +202,28 @@ def sweep(arguments, retry, force, detach, results, json):
     executor = load_target(configs[0]["executor.target"])
     for pack in plan.packs:
         pack.save(store)
+    options = [*(f"--retry={status}" for status in retry), *(["--force"] * force)]
+    place = f"{label} --results {shlex.quote(str(results))}"
     if detach:
-        from pcbench.sweeps.jobs import detach as start
-
         if plan.packs:
-            options = [f"--retry={r}" for r in retry] + ["--force"] * force
             click.echo(start([*arguments, *options], store, plan.packs), err=True)
-        click.echo(f"see: pcbench status {label} --results {results}")
+        click.echo(f"see: pcbench status {place}")
         return
     try:
-        with claimed(store, plan.packs), progress_display(total=to_run) as observe:
-            for record in executor(plan.packs, store, observe) if plan.packs else ():
+        with claimed(store, plan.packs) as packs, progress_display(total=to_run) as observe:
+            if len(packs) < len(plan.packs):
+                click.echo(f"{len(plan.packs) - len(packs)} packs run elsewhere now", err=True)
+            for record in executor(packs, store, observe) if packs else ():
                 records.append(record)
                 observe.finished(record)
     except (KeyboardInterrupt, Preempted):
-        options = [f"--retry={status}" for status in retry] + ["--force"] * force
+        if configs[0]["executor.name"] == "slurm":
+            fail(
+                "interrupted; the jobs that are submitted go on. See them: pcbench status "
+                f"{place}. Wait for them: pcbench collect --wait {place}. Stop them: pcbench "
+                f"cancel {place}",
+                INTERRUPTED,
+            )
         again = shlex.join(["pcbench", "sweep", *arguments, *options, "--results", str(results)])
         fail(f"interrupted; {len(records)} runs are stored. Resume with: {again}", INTERRUPTED)
     statuses = store.finished()
@@ -226,10 +235,14 @@ def sweep(arguments, retry, force, detach, results, json):
         echo_json({"sweep": label, "runs": plan.runs, **counts})
     else:
         click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count))
-    for record in records:
-        if record.status == "failed":
-            explain(record, results)
-    if counts["failed"]:
+    failed = [c.run_id for c in configs if statuses.get(c.run_id) == "failed"]
+    explain_failures(failed, store)
+    if failed:
+        earlier = len(set(failed) - {record.run_id for record in records})
+        when = f" ({earlier} of them in an earlier launch)" if earlier else ""
+        click.echo(
+            f"pcbench: {len(failed)} runs failed{when}; --retry failed runs them again", err=True
+        )
         sys.exit(RUN_FAILED)
 
 
@@ -260,13 +273,29 @@ def plan(arguments, retry, force, detach, results, json):
 sweep_argument = click.argument("sweep", required=False)
 
 
+def echo_status(row, err: bool = False) -> None:
+    """A line for the sweep, one for each job behind it, and the end of what a lost one said."""
+    hidden = ("sweep", "runs", "jobs")
+    counts = ", ".join(f"{n} {s}" for s, n in row.items() if s not in hidden and n)
+    click.echo(f"{row['sweep']}: {row['runs']} runs: {counts}", err=err)
+    for job in row["jobs"]:
+        log = f", output in {job['log']}" if job["log"] else ""
+        click.echo(f"  {job['name']} {job['state']}: {job['runs']} runs{log}", err=err)
+        for line in job["tail"]:
+            click.echo(f"    | {line}", err=err)
+
+
 @main.command()
 @sweep_argument
 @results_option
 @json_option
 @guarded
 def status(sweep, results, json):
-    """What became of SWEEP, or of all sweeps: runs by state."""
+    """What became of SWEEP, or of all sweeps: runs by state, jobs and where their output lies.
+
+    A missing run is one that nobody takes care of: launch its sweep again. Of jobs that ended
+    without records, or with failed ones, the last lines of their output are shown.
+    """
     from pcbench.results.records import Store
     from pcbench.sweeps.jobs import status as states
 
@@ -275,36 +304,70 @@ def status(sweep, results, json):
         echo_json({"sweeps": rows})
         return
     for row in rows:
-        counts = ", ".join(f"{n} {s}" for s, n in row.items() if s not in ("sweep", "runs") and n)
-        click.echo(f"{row['sweep']}: {row['runs']} runs: {counts}")
+        echo_status(row)
+    if not rows:
+        click.echo(f"no sweep in {results}: `pcbench sweep` makes one")
 
 
 @main.command()
 @sweep_argument
+@click.option("--wait", is_flag=True, help="Until nothing of it is queued or running.")
 @results_option
 @json_option
 @guarded
-def collect(sweep, results, json):
-    """Read in what a detached SWEEP left, say why runs failed; exits with 1 if any did."""
+def collect(sweep, wait, results, json):
+    """Read in what SWEEP (or every sweep) left: counts by variant, and why runs failed.
+
+    Exits with 1 if a run failed, or if one is missing and nobody takes care of it.
+    """
     from pcbench.results.records import Store
-    from pcbench.results.table import table
-    from pcbench.sweeps.jobs import status as states
+    from pcbench.sweeps import jobs
 
     store = Store(results)
-    rows = states(store, sweep)
-    table(results)
-    finished = store.finished()
-    for row in rows:
-        if json:
-            continue
-        click.echo(", ".join(f"{key} {value}" for key, value in row.items()))
-        for run_id in store.sweeps()[row["sweep"]]:
-            if finished.get(run_id) == "failed":
-                explain(store.read(run_id), results)
+    if wait:
+
+        def progress(rows):
+            for row in rows:
+                if row["running"] or row["queued"]:
+                    echo_status(row, err=True)
+
+        try:
+            rows = jobs.wait(store, sweep, progress)
+        except KeyboardInterrupt:
+            fail("interrupted; what computes the runs goes on", INTERRUPTED)
+    else:
+        rows = jobs.status(store, sweep)
+    found = jobs.collect(store, [row["sweep"] for row in rows])
     if json:
-        echo_json({"sweeps": rows})
-    if any(row["failed"] for row in rows):
+        echo_json({"sweeps": rows, **found})
+    else:
+        for row in rows:
+            echo_status(row)
+            echo_variants([v for v in found["variants"] if v["sweep"] == row["sweep"]])
+    for failure in found["failures"]:
+        echo_failure(**failure)
+    for problem in found["problems"]:
+        click.echo(f"pcbench: {problem}", err=True)
+    failed, missing = (sum(row[state] for row in rows) for state in ("failed", "missing"))
+    if failed:
+        click.echo("pcbench: `pcbench sweep … --retry failed` runs failed runs again", err=True)
+    if missing:
+        click.echo(
+            f"pcbench: nobody runs the {missing} missing runs: launch the sweep again", err=True
+        )
+    if failed or missing or found["problems"]:
         sys.exit(RUN_FAILED)
+
+
+def echo_variants(variants) -> None:
+    """What came out, a line for each variant; `pcbench leaderboard` ranks them."""
+    if not variants:
+        return
+    names = [name for name in variants[0] if name != "sweep"]
+    rows = [names, *([str(v[name]) for name in names] for v in variants)]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(names))]
+    for row in rows:
+        click.echo("  " + "  ".join(f"{c:{w}}" for c, w in zip(row, widths, strict=True)).rstrip())
 
 
 @main.command()
@@ -427,10 +490,43 @@ def tune(name, overrides, trials, batch, seeds, report, retry, results, json):
             low, high = fresh["low"], fresh["high"]
             interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
             click.echo(f"{fresh['metric']} {fresh['mean']:.4f}{interval}, {fresh['seeds']} seeds")
-    for record in failed:
-        explain(record, results)
+    explain_failures([record.run_id for record in failed], Store(results))
     if failed:
         sys.exit(RUN_FAILED)
+
+
+@main.command()
+@click.argument("name")
+@click.argument("overrides", metavar="[OVERRIDE]...", nargs=-1)
+@click.option("--draw-only", is_flag=True, help="Run nothing; show what is there.")
+@results_option
+@json_option
+@click.pass_context
+@guarded
+def figure(ctx, name, overrides, draw_only, results, json):
+    """A chart for a paper, from conf/figure/NAME.yaml: PNG, PDF and the data as CSV.
+
+    Runs what is missing of its sweep first; OVERRIDES change that sweep.
+    """
+    from pathlib import Path
+
+    from pcbench.results import figures
+    from pcbench.results.records import Store
+    from pcbench.sweeps.expand import expand
+
+    spec = figures.read_spec(name)
+    arguments = (spec["sweep"], *overrides)
+    if not draw_only:
+        options = {"retry": (), "detach": False, "force": False, "results": results, "json": False}
+        ctx.invoke(sweep, arguments=arguments, **options)
+    store = Store(results)
+    run_ids = [config.run_id for config in expand(*arguments[:1], arguments[1:])[0]]
+    drawn = figures.points(spec, figures.table_rows(spec, store, run_ids))
+    paths = figures.save(name, spec, drawn, Path(results) / "figures")
+    if json:
+        echo_json({"figure": name, "files": [str(p) for p in paths], "points": len(drawn)})
+    else:
+        click.echo("\n".join(str(p) for p in paths))
 
 
 @main.group()
@@ -486,6 +582,51 @@ def doctor(results, json):
     sys.exit(OK if ok else RUN_FAILED)
 
 
+@main.command()
+@click.argument("algorithms", metavar="[ALGORITHM]...", nargs=-1)
+@json_option
+@guarded
+def verify(algorithms, json):
+    """Check the rules against published identities: measured error against its bound.
+
+    Then what every learning rule promises, of the named ones or of all. Exits with 1 if a check
+    fails.
+    """
+    from pcbench.config.compose import implemented
+    from pcbench.config.errors import nearest
+
+    known = implemented("algorithm")
+    for name in algorithms:
+        if name not in known:
+            raise ConfigError(f"algorithm '{name}' does not exist." + nearest(name, known))
+    from pcbench.verify.runner import run, select
+
+    checks, results, started = select(algorithms, known), {}, time.perf_counter()
+    shown = not json or sys.stderr.isatty()
+    for count, result in enumerate(run(checks), 1):
+        results[result.check.name] = result
+        if shown:
+            echo_result(result, f"{count}/{len(checks)}", err=json)
+    ordered = [results[check.name] for check in checks]
+    failed = [result for result in ordered if not result.passed]
+    if json:
+        echo_json({"passed": not failed, "checks": [r.to_json() for r in ordered]})
+    else:
+        for result in failed:
+            click.echo(f"failed: {result.check.name}: {result.error or result.check.statement}")
+        seconds = time.perf_counter() - started
+        click.echo(f"{len(checks)} checks, {len(failed)} failed, {seconds:.0f} s")
+    sys.exit(RUN_FAILED if failed else OK)
+
+
+def echo_result(result, count: str, err: bool = False) -> None:
+    """A line of `verify`: what was measured, what it may be, of what, from where."""
+    numbers = "raised an error" if result.error else f"{result.measured:8.1e} ≤ {result.bound:7.1e}"
+    name, source = result.check.name, result.check.source
+    verdict = "ok " if result.passed else "BAD"
+    click.echo(f"{count:>7} {verdict} {numbers:18}  {name}  ({source})", err=err)
+
+
 def label(pack) -> str:
     config = pack.configs[0]
     return " ".join(config[f"{group}.name"] for group in ("algorithm", "model", "dataset"))
@@ -507,7 +648,9 @@ def bench(overrides, algorithms, sizes, json):
         counts = [int(size) for size in sizes.split(",")]
     except ValueError:
         raise ConfigError(f"--sizes {sizes}: expected integers separated by commas.") from None
-    report = measure(names, overrides, counts)
+    if min(counts) < 1:
+        raise ConfigError(f"--sizes {sizes}: a pack has at least one member.")
+    report = measure(names, overrides, counts, lambda label: click.echo(label, err=True))
     if json:
         echo_json(report)
         return
@@ -516,13 +659,17 @@ def bench(overrides, algorithms, sizes, json):
         f"{described['device']} x {described['devices']}, jax {described['jax']}, "
         f"matrix peak {described['peak_gflops']:.0f} GFLOP/s (float32)"
     )
-    click.echo("algorithm  size  mode  ms/step/member  gain  compile s  % of peak")
+    width = max(map(len, ["algorithm", *names]))
+    click.echo(f"{'algorithm':{width}}  size  mode  ms/step/member  gain  compile s  % of peak")
     for row in report["rows"]:
         click.echo(
-            f"{row['algorithm']:9}  {row['size']:4}  {row['mode']:4}  "
+            f"{row['algorithm']:{width}}  {row['size']:4}  {row['mode']:4}  "
             f"{row['member_step_ms']:14.3f}  {row['gain']:4.1f}  {row['compile_s']:9.2f}  "
             f"{100 * row['peak_share']:9.1f}"
         )
+    for row in report["skipped"]:
+        what = "" if row["size"] is None else f", {row['size']} x {row['mode']}"
+        click.echo(f"not measured: {row['algorithm']}{what}: {row['reason']}", err=True)
 
 
 def advise(configs) -> None:
@@ -530,6 +677,7 @@ def advise(configs) -> None:
     for config in {config.static_key: config for config in configs}.values():
         steps, depth = config.get("algorithm.steps"), config.get("model.depth")
         forward = config.get("algorithm.start") == "feedforward"
+        forward = forward and config.get("algorithm.schedule") == "sync"
         if forward and steps is not None and depth is not None and steps < depth - 1:
             click.echo(
                 f"pcbench: with algorithm.steps={steps} an error reaches {steps} of the "
@@ -568,8 +716,19 @@ def explain(record, results) -> None:
 
     if record.status == "diverged":
         click.echo(f"pcbench: run {record.run_id} diverged: weights are not finite", err=True)
-        return
-    trace = Store(results).traceback(record.run_id) or "no traceback stored"
-    last = trace.strip().splitlines()[0]
-    place = Store(results).path(record.run_id) / "traceback.txt"
-    click.echo(f"pcbench: run {record.run_id} failed: {last} ({place})", err=True)
+    else:
+        explain_failures([record.run_id], Store(results))
+
+
+def explain_failures(run_ids, store) -> None:
+    """Why runs failed, on stderr: those that failed alike together."""
+    from pcbench.sweeps.jobs import failures
+
+    for failure in failures(run_ids, store):
+        echo_failure(**failure)
+
+
+def echo_failure(reason, run_ids, traceback) -> None:
+    first, *others = run_ids
+    more = f" and {len(others)} more" if others else ""
+    click.echo(f"pcbench: run {first}{more} failed: {reason} ({traceback})", err=True)
