@@ -2,7 +2,8 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pcbench.config import Config
+from pcbench.config import Config, ConfigError
+from pcbench.config.compose import find_yaml, require_implemented
 from pcbench.sweeps.expand import single
 from pcbench.training.program import numerics
 from pcbench.training.train import Pack
@@ -26,11 +28,11 @@ def seconds(function: Callable, *arguments: Any) -> float:
     return time.perf_counter() - started
 
 
-def matrix_peak(sizes: Iterable[int] = PRODUCT_SIZES) -> float:
-    """Operations per second of the best float32 product n×n×n over `sizes`."""
+def matrix_peak() -> float:
+    """Operations per second of the best float32 product n×n×n of PRODUCT_SIZES."""
     best = 0.0
     product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
-    for n in sizes:
+    for n in PRODUCT_SIZES:
         a = jax.random.normal(jax.random.key(0), (n, n))
         seconds(product, a)
         best = max(best, 2 * n**3 / min(seconds(product, a) for _ in range(10)))
@@ -48,27 +50,52 @@ def machine() -> dict[str, Any]:
 
 
 def bench(
-    algorithms: Sequence[str], overrides: Sequence[str], sizes: Sequence[int]
+    algorithms: Sequence[str],
+    overrides: Sequence[str],
+    sizes: Sequence[int],
+    progress: Callable[[str], None] = lambda label: None,
 ) -> dict[str, Any]:
-    """{machine, rows}: one row per algorithm, pack size and mode.
+    """{machine, rows, skipped}: one row per algorithm, pack size and mode.
 
     `member_step_ms` is the time of a training step divided by the members; `gain` compares it with
-    the single run's.
+    the smallest pack's. What cannot be measured (a rule that the network does not support, a pack
+    that does not fit) is ``{algorithm, size, mode, reason}`` in `skipped`, and the others go on.
+    Raises ConfigError when the overrides suit no algorithm.
     """
-    described = machine()
-    rows = []
+    configs, skipped, refused = {}, [], []
     for algorithm in algorithms:
-        config = single([f"algorithm={algorithm}", *overrides])
+        find_yaml("algorithm", algorithm)
+        try:
+            config = single([f"algorithm={algorithm}", *overrides])
+            require_implemented(config)
+            configs[algorithm] = config
+        except ConfigError as error:
+            refused.append(error)
+            told = {"algorithm": algorithm, "size": None, "mode": None, "reason": str(error)}
+            skipped.append(told)
+    if not configs:
+        raise refused[0]
+    described, rows = machine(), []
+    for algorithm, config in configs.items():
         alone = None
         for size in sizes:
             for mode in ("none",) if size == 1 else ("map", "vmap"):
-                row = {"algorithm": algorithm, **_measure(config, size, mode)}
+                place = {"algorithm": algorithm, "size": size, "mode": mode}
+                progress(f"{algorithm}, {size} x {mode}")
+                try:
+                    row = _measure(config, size, mode)
+                except Exception as error:  # whatever a rule of somebody else's raises
+                    headline = "".join(traceback.format_exception_only(error)).strip()
+                    skipped.append(place | {"reason": headline.splitlines()[0]})
+                    continue
                 alone = alone or row["member_step_ms"]
-                peak = (
-                    row["flops_per_step"] / row["member_step_ms"] / 1e6 / described["peak_gflops"]
-                )
-                rows.append(row | {"gain": alone / row["member_step_ms"], "peak_share": peak})
-    return {"machine": described, "rows": rows}
+                rate = row["flops_per_step"] / row["member_step_ms"] / 1e6
+                derived = {
+                    "gain": alone / row["member_step_ms"],
+                    "peak_share": rate / described["peak_gflops"],
+                }
+                rows.append(place | row | derived)
+    return {"machine": described, "rows": rows, "skipped": skipped}
 
 
 def _measure(config: Config, size: int, mode: str) -> dict[str, Any]:
@@ -82,8 +109,6 @@ def _measure(config: Config, size: int, mode: str) -> dict[str, Any]:
             carry = jax.block_until_ready(pack.program.call("init", None, pack.hyper))
             times.append(seconds(epoch, carry, pack.hyper, *pack.data.train))
         return {
-            "size": size,
-            "mode": mode,
             "member_step_ms": 1e3 * median(times[1:]) / steps / size,
             "compile_s": pack.program.compile_s - before,
             "flops_per_step": pack.program.flops_per_step(pack.hyper, *pack.data.train),

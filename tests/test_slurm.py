@@ -1,7 +1,9 @@
 """The Slurm executor on a real one-node cluster (skipped where Slurm is not installed)."""
 
 import os
+import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from pcbench.config import ConfigError
 from pcbench.results.records import Store
 from pcbench.sweeps.execute import inline
 from pcbench.sweeps.expand import expand
+from pcbench.sweeps.jobs import status
 from pcbench.sweeps.packs import claims
 from pcbench.sweeps.plan import make_plan
 from pcbench.sweeps.slurm import (
@@ -133,12 +136,43 @@ def test_a_signalled_job_is_requeued_and_ends_with_the_same_numbers(
 def test_a_failing_pack_fails_in_slurm_too(store, cluster):
     broken = 'executor.slurm.setup=["export JAX_PLATFORMS=nowhere"]'
     packs = plan(store, [*SHORT, broken]).packs
+    store.add_to_sweep("broken", packs[0].run_ids)
     (record,) = slurm(packs, store, lambda *_: None)
     assert record.status == "failed"
     assert "nowhere" in store.traceback(record.run_id)
     (log,) = (store.root / "slurm").glob("*_log.out")
     assert record.run_id in log.read_text()
     assert "JobState=FAILED" in details(log.name.split("_")[0])
+    (job,) = status(store, "broken")[0]["jobs"]
+    assert (job["state"], job["runs"], store.root / job["log"]) == ("FAILED", 1, log)
+    assert any("nowhere" in line for line in job["tail"])
+    again = plan(store, SHORT).packs  # the same run: where it is executed is not its identity
+    assert not again
+    store.path(record.run_id).joinpath("record.json").unlink()
+    list(inline(plan(store, SHORT).packs, store, lambda *_: None))
+    assert not status(store, "broken")[0]["jobs"]  # all is well now
+
+
+def test_jobs_go_on_after_ctrl_c_and_are_collected_later(store, cluster):
+    command = [sys.executable, "-m", "pcbench"]
+    overrides = [*SHORT, "seed=0,1"]
+    waiting = subprocess.Popen(
+        [*command, "sweep", *overrides, "--results", str(store.root)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until(lambda: sum("job" in content for content in claims(store)) == 2)
+    waiting.send_signal(signal.SIGINT)
+    _, message = waiting.communicate(timeout=60)
+    (name,) = store.sweeps()
+    assert waiting.returncode == 130
+    for words in ("go on", f"pcbench status {name}", f"collect --wait {name}", f"cancel {name}"):
+        assert words in message, message
+    done = subprocess.run(
+        [*command, "collect", "--wait", name, "--results", str(store.root)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 runs: 2 completed" in done.stdout and "output in slurm/" in done.stderr
 
 
 def test_a_cancelled_job_ends_for_good_and_its_runs_are_missing_again(store, cluster):

@@ -245,6 +245,11 @@ def test_flops_are_counted_with_loop_lengths():
     assert 10 * 2 * products(*later) < slope < 1.1 * 10 * 2 * products(*later)
 
 
+def test_complex_products_count_four_times():
+    w = jnp.ones((8, 8))
+    assert flops.count(lambda x: x @ w, w + 0j) == 4 * 2 * 8**3
+
+
 def test_flops_of_equal_products_count_once_and_unknown_lengths_are_refused():
     w = jnp.ones((8, 8))
     assert flops.count(lambda x: x @ w + x @ w, w) == 2 * 8**3 + 64

@@ -4,8 +4,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from pcbench import data
@@ -13,8 +15,10 @@ from pcbench.config import Config, ConfigError
 from pcbench.results.provenance import provenance
 from pcbench.results.records import Record, RecordError, Store
 from pcbench.results.row import make_row
-from pcbench.sweeps.packs import Pack
+from pcbench.sweeps.packs import MOST_STARTS, Pack
 from pcbench.training.epochs import epoch_lengths
+
+WRITERS = 8  # records that are written at the same time
 
 Observe = Callable[[list[Config], object], None]
 
@@ -35,15 +39,19 @@ def processes(packs: list[Pack], store: Store, observe: Observe) -> Iterator[Rec
 
 def check(configs: list[Config]) -> None:
     """What else could stop some of the runs, found before the first of them: data that are not
-    there, batches larger than the training set. Raises DataError, ConfigError."""
-    seen = set()
-    for config in configs:
-        key = (str(config["dataset"]), config["train.validation_fraction"])
-        batch = config["train.batch_size"]
-        if (*key, batch) not in seen:
-            seen.add((*key, batch))
-            dataset = data.load(config["dataset"], config["train.validation_fraction"])
-            epoch_lengths(config, len(dataset.train.y), len(dataset.validation.y))
+    there, batches larger than the training set, choices that do not go together. Raises DataError,
+    ConfigError."""
+    from pcbench.training.assembly import assemble
+
+    facts: dict[tuple, tuple] = {}
+    for config in {config.static_key: config for config in configs}.values():
+        key = (str(config["dataset"]), fraction := config["train.validation_fraction"])
+        if key not in facts:
+            found = data.load(config["dataset"], fraction)
+            facts[key] = len(found.train.y), len(found.validation.y), found.shape, found.classes
+        samples, held_out, shape, classes = facts[key]
+        steps = sum(epoch_lengths(config, samples, held_out))
+        assemble(config, shape, samples, classes, steps)
 
 
 def run_pack(
@@ -54,41 +62,94 @@ def run_pack(
 ) -> list[Record]:
     """Train a pack and store one record per member.
 
-    A pack that does not fit into memory is halved. One that fails otherwise is run member by
-    member, to find the culprit: its record is `failed` and has the traceback; the others complete.
-    What concerns every run alike (missing data, a refused file) is raised.
+    A pack that does not fit into memory is halved, and so is one that had its process killed every
+    time. One that fails otherwise is run member by member, to find the culprit: its record is
+    `failed` and has the traceback; the others complete. Parts replace the pack on disk, too, so a
+    killed sweep goes on with them. What concerns every run alike (missing data, a refused file) is
+    raised.
     """
     import jax
 
-    from pcbench.training.checkpoint import Checkpoint
+    origin, records = provenance(), []
+    todo, largest = [pack], len(pack.configs)
+    while todo:
+        part = todo.pop(0)
+        size = len(part.configs)
+        if size > largest:  # one of this size did not fit
+            todo = part.split(store, largest) + todo
+            continue
+        try:
+            results = _train(part, store, observe, stop)
+        except (ConfigError, data.DataError, RecordError):
+            raise
+        except Exception as error:
+            headline = "".join(traceback.format_exception_only(error))
+            if size > 1:
+                if full := _out_of_memory(error):
+                    largest = -(-size // 2)
+                    error.__traceback__ = None  # its frames hold the arrays of the pack
+                    jax.clear_caches()
+                todo = part.split(store, largest if full else 1) + todo
+                why = headline.strip().splitlines()[0]
+                warnings.warn(
+                    f"a pack of {size} runs goes on in parts of {len(todo[0].configs)}: {why}",
+                    stacklevel=2,
+                )
+                continue
+            results = [("failed", {}, None, f"{headline}\n{traceback.format_exc()}")]
+        records += _store_results(part.configs, results, origin, store)
+        part.remove(store)
+    return records
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """XLA says so in one of two ways, under several types of errors."""
+    told = ("RESOURCE_EXHAUSTED", "Out of memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in told)
+
+
+def _train(pack: Pack, store: Store, observe: Observe, stop: Callable[[], bool]) -> list[tuple]:
+    """What `store_result` takes, per member. Notes on disk that the pack has started."""
+    from pcbench.training.checkpoint import Checkpoint, Preempted
     from pcbench.training.packing import choose_mode
     from pcbench.training.train import train
 
-    configs, origin = list(pack.configs), provenance()
+    if pack.starts >= MOST_STARTS:
+        raise MemoryError(
+            "whoever ran it was killed before it came to a checkpoint, for its memory or "
+            f"{MOST_STARTS} times"
+        )
+    configs = list(pack.configs)
+    started = replace(pack, starts=pack.starts + 1)
+    started.save(store)
     try:
-        if pack.mode == "auto":
-            pack = replace(pack, mode=choose_mode(configs))
-        pack.save(store)
+        if started.mode == "auto":
+            started = replace(started, mode=choose_mode(configs))
+            started.save(store)
         checkpoint = Checkpoint(pack.checkpoint(store), stop)
-        outcomes = train(configs, pack.mode, lambda p: observe(configs, p), checkpoint)
-        results = [(o.status, o.metrics, o.arrays, None) for o in outcomes]
-    except (ConfigError, data.DataError, RecordError):
+        outcomes = train(configs, started.mode, lambda p: observe(configs, p), checkpoint)
+    except (KeyboardInterrupt, Preempted, ConfigError, data.DataError, RecordError):
+        with suppress(RecordError):
+            replace(started, starts=0).save(store)
         raise
-    except Exception as error:
-        if len(configs) > 1:
-            full = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-            jax.clear_caches()
-            parts = pack.halves() if full else [Pack((c,), "none") for c in configs]
-            records = [r for part in parts for r in run_pack(part, store, observe, stop)]
-            pack.remove(store)
-            return records
-        headline = "".join(traceback.format_exception_only(error))
-        results = [("failed", {}, None, f"{headline}\n{traceback.format_exc()}")]
-    records = [
-        store_result(config, result, origin, store)
-        for config, result in zip(configs, results, strict=True)
-    ]
-    pack.remove(store)
+    return [(o.status, o.metrics, o.arrays, None) for o in outcomes]
+
+
+def _store_results(
+    configs: Sequence[Config], results: Sequence[tuple], origin: dict, store: Store
+) -> list[Record]:
+    """Several at a time: a disk takes about as long to sync many files as to sync one."""
+    with ThreadPoolExecutor(min(WRITERS, len(configs))) as writers:
+        stored = writers.map(
+            lambda config, result: store_result(config, result, origin, store), configs, results
+        )
+        records = list(stored)
+    for config, record, (_, _, arrays, _) in zip(configs, records, results, strict=True):
+        settings = config["logging"]["wandb"]
+        if settings["mode"] != "disabled":
+            from pcbench.results.wandb_mirror import mirror
+
+            mirror(record, arrays, settings | {"dir": str(store.root)})
     return records
 
 
@@ -97,12 +158,13 @@ def store_result(config: Config, result: tuple, origin: dict, store: Store) -> R
     row = make_row(config, {**metrics, "static_key": config.static_key}, origin)
     record = Record.new(config.run_id, status, config.tree, row, provenance=origin)
     store.write(record, arrays, error)
-    settings = config["logging"]["wandb"]
-    if settings["mode"] != "disabled":
-        from pcbench.results.wandb_mirror import mirror
-
-        mirror(record, arrays, settings | {"dir": str(store.root)})
     return record
+
+
+def reason(store: Store, run_id: str) -> str:
+    """Why a run failed, in a line."""
+    lines = (store.traceback(run_id) or "").strip().splitlines()
+    return lines[0] if lines else "no traceback stored"
 
 
 @contextmanager

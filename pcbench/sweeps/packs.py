@@ -1,11 +1,13 @@
 """Packs on disk: which runs one program computes together, and who is computing them now.
 
-    ROOT/packs/PACK_ID.json   members and mode, kept from the plan until all members have records
-    ROOT/packs/PACK_ID.npz    the checkpoint
-    ROOT/claims/NAME.json     packs that a live process or job has queued or is running
+    ROOT/packs/PACK_ID.json       members and mode, kept from the plan until all have records
+    ROOT/packs/PACK_ID.npz        the checkpoint
+    ROOT/claims/NAME.json         packs that a live process or job has queued or is running
+    ROOT/claims/ended/NAME.json   of a job or a detached process that has ended and left a log
 
-A killed pack resumes as itself, because the bits of a `vmap` pack depend on its members. Nothing
-is locked: two processes that compute the same pack write the same records.
+A killed pack resumes as itself, because the bits of a `vmap` pack depend on its members; one that
+was too large is replaced by its parts. Nothing is locked: two processes that compute the same pack
+write the same records.
 """
 
 import contextlib
@@ -15,27 +17,34 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pcbench.config import Config
 from pcbench.config.config import build
 from pcbench.results.files import whole_file
 from pcbench.results.records import Store
+from pcbench.training import memory
 
 LARGEST = 64  # members; more gain little and lose more when something goes wrong
+MOST_STARTS = 10  # without an end or a checkpoint: then it is the pack that kills whoever runs it
 HEARTBEAT = 30.0  # seconds between signs of life of a claim
 MODES = ("auto", "none", "map", "vmap")  # auto: measured when the pack first runs
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs that one compiled program computes, in the order of their members."""
+    """Runs that one compiled program computes, in the order of their members.
+
+    `starts` counts those that came neither to an end nor to a checkpoint, because whoever ran the
+    pack was killed. One time is as good as MOST_STARTS where the kernel killed for memory since.
+    """
 
     configs: tuple[Config, ...]
     mode: str
+    starts: int = field(default=0, compare=False)
 
     @property
     def run_ids(self) -> list[str]:
@@ -52,7 +61,13 @@ class Pack:
         return self.file(store).with_suffix(".npz")
 
     def save(self, store: Store) -> None:
-        content = {"mode": self.mode, "configs": [config.to_tree() for config in self.configs]}
+        content = {
+            "mode": self.mode,
+            "configs": [config.to_tree() for config in self.configs],
+            "starts": self.starts,
+            "checkpoint": modified(self.checkpoint(store)),
+            "kills": _kills(),
+        }
         with whole_file(self.file(store)) as file:
             file.write(json.dumps(content).encode())
 
@@ -60,32 +75,66 @@ class Pack:
         self.checkpoint(store).unlink(missing_ok=True)
         self.file(store).unlink(missing_ok=True)
 
-    def halves(self) -> list["Pack"]:
-        middle = len(self.configs) // 2
-        parts = (self.configs[:middle], self.configs[middle:])
-        return [Pack(part, "none" if len(part) == 1 else self.mode) for part in parts]
+    def parts(self, largest: int) -> list["Pack"]:
+        """Packs of at most `largest` members, as equal as can be: alike in size, they share a
+        compiled program."""
+        size = -(-len(self.configs) // -(-len(self.configs) // largest))
+        members = [self.configs[n : n + size] for n in range(0, len(self.configs), size)]
+        return [Pack(part, "none" if len(part) == 1 else self.mode) for part in members]
+
+    def split(self, store: Store, largest: int) -> list["Pack"]:
+        """Replace the pack by its parts, here and on disk."""
+        parts = self.parts(largest)
+        for part in parts:
+            part.save(store)
+        self.remove(store)
+        return parts
 
 
 def load_pack(path: Path) -> Pack | None:
     """None where the file is gone or damaged: its runs are then planned anew."""
     try:
         content = json.loads(path.read_bytes())
-        return Pack(tuple(build(tree) for tree in content["configs"]), content["mode"])
+        stuck = content.get("checkpoint") == modified(path.with_suffix(".npz"))
+        starts = content.get("starts", 0) if stuck else 0
+        (host, before), (here, now) = content.get("kills", ("", 0)), _kills()
+        if starts and host == here and now > before:
+            starts = MOST_STARTS
+        return Pack(tuple(build(tree) for tree in content["configs"]), content["mode"], starts)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def kept_packs(store: Store, wanted: Set[str], done: Set[str]) -> Iterator[Pack]:
-    """Packs of earlier launches that still have something to do, all of it wanted now."""
-    for path in sorted((store.root / "packs").glob("*.json")):
-        if path.name.startswith(".") or (pack := load_pack(path)) is None:
+def _kills() -> tuple[str, int]:
+    """Kills for memory, of which those on another host say nothing."""
+    return socket.gethostname(), memory.kills()
+
+
+def kept_packs(store: Store, wanted: Set[str], done: Set[str] = frozenset()) -> Iterator[Pack]:
+    """Packs of earlier launches that still have something to do, all of it wanted now; of two
+    that share runs the one that was written later."""
+    kept, covered, known = {}, set(), wanted | done
+    paths = (store.root / "packs").glob("[!.]*.json")
+    for path in sorted(paths, key=lambda path: modified(path) or 0, reverse=True):
+        if (pack := load_pack(path)) is None:
             continue
-        if not all(run_id in wanted or run_id in done for run_id in pack.run_ids):
+        members = set(pack.run_ids)
+        if not members <= known:
             continue
-        if wanted.isdisjoint(pack.run_ids):
+        if members.isdisjoint(wanted):
             pack.remove(store)  # was killed between its last record and its end
-        else:
-            yield pack
+        elif members.isdisjoint(covered):
+            kept[path] = pack
+            covered |= members & wanted
+    yield from (kept[path] for path in sorted(kept))
+
+
+def unfinished(pack: Pack, store: Store) -> list[Pack]:
+    """What is left of a saved pack that somebody ran: itself, or the parts that replaced it."""
+    if kept := load_pack(pack.file(store)):
+        return [kept]
+    parts = list(kept_packs(store, set(pack.run_ids)))
+    return parts or ([] if all(map(store.holds, pack.run_ids)) else [pack])
 
 
 def new_packs(configs: Iterable[Config], mode: str, size: int | None, workers: int) -> list[Pack]:
@@ -96,42 +145,56 @@ def new_packs(configs: Iterable[Config], mode: str, size: int | None, workers: i
     packs = []
     for group in groups.values():
         largest = 1 if mode == "none" else min(size or LARGEST, -(-len(group) // workers))
-        count = -(-len(group) // largest)
-        largest = -(-len(group) // count)
-        for start in range(0, len(group), largest):
-            members = tuple(group[start : start + largest])
-            packs.append(Pack(members, "none" if len(members) == 1 else mode))
+        packs += Pack(tuple(group), mode).parts(largest)
     return packs
 
 
 @contextmanager
-def claimed(store: Store, packs: Iterable[Pack]) -> Iterator[None]:
-    """Tell others that this process takes care of `packs`, as long as the block runs."""
+def claimed(store: Store, packs: Sequence[Pack]) -> Iterator[list[Pack]]:
+    """Tell others that this process takes care of `packs`, as long as the block runs.
+
+    Yields those that nobody claimed a moment earlier, between our plan and our claim.
+    """
     import psutil
 
-    process = psutil.Process()
-    path = claim(
-        store, f"{socket.gethostname()}-{process.pid}", packs, created=process.create_time()
-    )
+    process, now = psutil.Process(), time.time()
+    name = f"{socket.gethostname()}-{process.pid}"
+    owner = {"created": process.create_time(), "since": now}
+    if (store.root / "logs" / f"{name}.log").exists():
+        owner["log"] = f"logs/{name}.log"
+    path = claim(store, name, packs, **owner)
     stop = threading.Event()
 
     def beat():
         while not stop.wait(HEARTBEAT):
-            os.utime(path)
+            with contextlib.suppress(OSError):
+                os.utime(path)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
-        yield
+        others = claims(store) if packs else []
+        taken = {
+            run_id
+            for content in others
+            if (content["since"], content["name"]) < (now, name)
+            for run_id in members_of(content)
+        }
+        ours = [pack for pack in packs if taken.isdisjoint(pack.run_ids)]
+        if len(ours) < len(packs):
+            claim(store, name, ours, **owner)
+        yield ours
     finally:
         stop.set()
-        path.unlink(missing_ok=True)
+        _retire(path, owner)
 
 
 def claim(store: Store, name: str, packs: Iterable[Pack], **owner) -> Path:
-    """`owner`: ``created`` of the process that `name` (HOST-PID) tells, or a Slurm ``job``."""
+    """`owner`: ``created`` of the process that `name` (HOST-PID) tells, or a Slurm ``job``; its
+    ``log``, where it has one, relative to the results directory."""
     path = store.root / "claims" / f"{name}.json"
-    content = {"name": name, "packs": {pack.pack_id: pack.run_ids for pack in packs}, **owner}
+    packed = {pack.pack_id: pack.run_ids for pack in packs}
+    content = {"name": name, "since": time.time(), "packs": packed, **owner}
     with whole_file(path) as file:
         file.write(json.dumps(content).encode())
     return path
@@ -148,21 +211,53 @@ def claims(store: Store) -> list[dict]:
     live = []
     for path, content in found.items():
         state = jobs[content["job"]] if "job" in content else _process_state(content)
-        if state:
+        if state is None:
+            _retire(path, content)
+        elif state != "ours":
             live.append(content | {"state": state})
-        else:
-            path.unlink(missing_ok=True)
     return live
 
 
-def claimed_runs(store: Store) -> dict[str, str]:
-    """State (queued, running) by run id of what others take care of."""
+def ended_claims(store: Store) -> Iterator[tuple[Path, dict]]:
+    """Jobs and detached processes that have ended and left a log, the latest first."""
+    found = []
+    for path in (store.root / "claims" / "ended").glob("[!.]*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append((path, json.loads(path.read_bytes())))
+    yield from sorted(found, key=lambda item: item[1]["since"], reverse=True)
+
+
+def members_of(content: Mapping) -> list[str]:
+    """The runs that a claim names."""
+    return [run_id for run_ids in content["packs"].values() for run_id in run_ids]
+
+
+def claimed_runs(contents: Iterable[Mapping]) -> dict[str, str]:
+    """State (queued, running) by run id of what others take care of. A job knows better than the
+    process that waits for it."""
     return {
         run_id: content["state"]
-        for content in claims(store)
-        for run_ids in content["packs"].values()
-        for run_id in run_ids
+        for content in sorted(contents, key=lambda content: "job" in content)
+        for run_id in members_of(content)
     }
+
+
+def _retire(path: Path, content: Mapping) -> None:
+    """What is over claims nothing; its log may still be asked for."""
+    with contextlib.suppress(OSError):
+        if "log" in content:
+            (path.parent / "ended").mkdir(exist_ok=True)
+            path.replace(path.parent / "ended" / path.name)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def modified(path: Path) -> int | None:
+    """When a file was written last; None where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _process_state(content: dict) -> str | None:
@@ -171,13 +266,12 @@ def _process_state(content: dict) -> str | None:
     host, _, pid = content["name"].rpartition("-")
     if host != socket.gethostname():  # alive if it still gives signs of life
         return "running" if content["age"] < 10 * HEARTBEAT else None
-    if int(pid) == os.getpid():
-        return None
     try:
-        alive = abs(psutil.Process(int(pid)).create_time() - content["created"]) < 1
+        if abs(psutil.Process(int(pid)).create_time() - content["created"]) >= 1:
+            return None  # another process has the number now
     except psutil.Error:
         return None
-    return "running" if alive else None
+    return "ours" if int(pid) == os.getpid() else "running"
 
 
 def _jobs(jobs: list[str]) -> dict[str, str | None]:

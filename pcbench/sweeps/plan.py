@@ -7,7 +7,7 @@ from statistics import median
 
 from pcbench.config import Config
 from pcbench.results.records import RecordError, Store
-from pcbench.sweeps.packs import Pack, claimed_runs, kept_packs, new_packs
+from pcbench.sweeps.packs import Pack, claimed_runs, claims, kept_packs, new_packs
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ def make_plan(
 ) -> Plan:
     """`retry`: statuses of finished runs that are run again; `force`: all are."""
     # claims before records: a run that ends in between is then finished, and never sent twice
-    claimed = claimed_runs(store)
+    claimed = claimed_runs(claims(store))
     finished = {} if force else store.finished()
     done = {run_id for run_id, status in finished.items() if status not in retry}
     missing = {c.run_id: c for c in configs if c.run_id not in done}
     taken = claimed.keys() & missing
     open_runs = missing.keys() - taken
     packs = list(kept_packs(store, open_runs, done))
-    covered = {run_id for pack in packs for run_id in pack.run_ids}
-    left = [missing[run_id] for run_id in missing if run_id in open_runs - covered]
+    new = open_runs - {run_id for pack in packs for run_id in pack.run_ids}
+    left = [config for run_id, config in missing.items() if run_id in new]
     if left:
         executor = left[0]["executor"]
         packs += new_packs(

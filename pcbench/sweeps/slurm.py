@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pcbench.config import Config, ConfigError
-from pcbench.results.records import Record, RecordError, Store
-from pcbench.sweeps.execute import run_pack, stop_on_signals
-from pcbench.sweeps.packs import Pack, claim, load_pack
+from pcbench.results.records import RECORD, Record, RecordError, Store
+from pcbench.sweeps.execute import reason, run_pack, stop_on_signals
+from pcbench.sweeps.packs import Pack, claim, modified, unfinished
 from pcbench.training.checkpoint import Preempted
 
 WARNING = 90  # seconds between SIGUSR2 and the time limit; Slurm may send it a minute earlier
@@ -51,13 +51,18 @@ def slurm(
             if len(new) < len(pack.run_ids):
                 lost.append(f"job {job} ({job_state(job) or 'ended'}): {log_file(store, job)}")
         if waiting:
-            elapsed = time.monotonic() - began
-            time.sleep(min(POLL[1], POLL[0] + elapsed / 300 * POLL[1]))
+            pause(began)
     if lost:
         raise RecordError(
             f"{len(lost)} Slurm jobs ended without the records of all their runs; launching the "
             "sweep again runs these. " + "; ".join(lost[:5]) + ("; …" if len(lost) > 5 else "")
         )
+
+
+def pause(began: float) -> None:
+    """Between two looks at the queue of somebody who has waited since `began` (monotonic)."""
+    elapsed = time.monotonic() - began
+    time.sleep(min(POLL[1], POLL[0] + elapsed / 300 * POLL[1]))
 
 
 def submit(packs: Iterable[Pack], store: Store) -> list[str]:
@@ -77,12 +82,13 @@ def submit(packs: Iterable[Pack], store: Store) -> list[str]:
             with _outside_any_job():
                 job = executor.submit(_job, str(store.root), pack).job_id
         except (submitit.core.utils.FailedJobError, subprocess.SubprocessError) as error:
-            reason = str(error).strip().splitlines()[-1]
+            told = str(error).strip().splitlines()[-1]
             raise ConfigError(
-                f"Slurm refused a job ({reason}) with executor.slurm={settings}."
+                f"Slurm refused a job ({told}) with executor.slurm={settings}."
                 + (f" The {len(jobs)} jobs before it go on." if jobs else "")
             ) from error
-        claim(store, f"slurm-{job}", [pack], job=job)
+        log = log_file(store, job).relative_to(store.root)
+        claim(store, f"slurm-{job}", [pack], job=job, log=str(log))
         jobs.append(job)
     return jobs
 
@@ -130,20 +136,21 @@ def run_job(root: str, pack: Pack) -> None:
     """What a job does, in each of its lives. Exits non-zero when a run failed."""
     with stop_on_signals() as stopped:
         store, began = Store(root), time.monotonic()
-        kept = load_pack(pack.file(store))  # has the mode that the first life chose
-        if kept is None and all(map(store.holds, pack.run_ids)):
-            return
-        checkpoint = pack.checkpoint(store)
-        older = _modified(checkpoint)
+        left = unfinished(pack, store)  # with the mode that the first life chose
+        older = _progress(left, store)
         try:
-            records = run_pack(kept or pack, store, stop=stopped.is_set)
+            records = [r for part in left for r in run_pack(part, store, stop=stopped.is_set)]
         except Preempted:
-            stuck = _modified(checkpoint) == older
+            stuck = _progress(unfinished(pack, store), store) == older
             _run_again(pack.configs[0], time.monotonic() - began, stuck)
             return
     failed = [record.run_id for record in records if record.status == "failed"]
     if failed:
-        raise SystemExit(f"pcbench: failed runs: {', '.join(failed)}")
+        raise SystemExit("\n".join(f"pcbench: run {r} failed: {reason(store, r)}" for r in failed))
+
+
+def _progress(packs: Iterable[Pack], store: Store) -> list:
+    return [modified(pack.checkpoint(store)) for pack in packs]
 
 
 def _run_again(config: Config, seconds: float, stuck: bool) -> None:
@@ -223,11 +230,4 @@ def _outside_any_job() -> Iterator[None]:
 
 
 def _written(store: Store, run_id: str) -> int | None:
-    return _modified(store.path(run_id) / "record.json")
-
-
-def _modified(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
+    return modified(store.path(run_id) / RECORD)

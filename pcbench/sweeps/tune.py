@@ -25,6 +25,7 @@ from pcbench.config import Config, ConfigError, load_target
 from pcbench.results.files import whole_file
 from pcbench.results.records import RECORD, Record, RecordError, Store
 from pcbench.results.row import TUNING_SEEDS
+from pcbench.sweeps.execute import reason
 from pcbench.sweeps.expand import Settings
 from pcbench.sweeps.packs import claimed
 from pcbench.sweeps.plan import make_plan
@@ -76,10 +77,10 @@ def tune(
             value = math.fsum(score(records[r], chance) for r in run_ids) / len(run_ids)
             trials.append(Trial(settings, value, run_ids))
     if chance is None:  # which every run knows that did not fail
-        trace = store.traceback(trials[0].run_ids[0]) or "no traceback stored"
+        why = reason(store, trials[0].run_ids[0])
         raise RecordError(
-            f"every run of {search.name} failed ({trace.strip().splitlines()[0]}). Mend that and "
-            "launch the search again with --retry failed."
+            f"every run of {search.name} failed ({why}). Mend that and launch the search again "
+            "with --retry failed."
         )
     best = max(trials, key=lambda trial: trial.value)  # the first of equals
     fresh = search.configs(best.settings, range(report))
@@ -160,10 +161,7 @@ def _run(search, configs, store, retry, observe, finished) -> dict[str, Record]:
     store.add_to_sweep(f"tune-{search.name}", [config.run_id for config in configs])
     plan = make_plan(configs, 0, store, retry)
     if plan.taken:
-        raise RecordError(
-            f"{plan.taken} runs of {search.name} are queued or running elsewhere. Launch the "
-            f"search again when they are finished (pcbench status tune-{search.name})."
-        )
+        raise RecordError(_elsewhere(search, plan.taken))
     missing = {run_id for pack in plan.packs for run_id in pack.run_ids}
     for config in configs:
         if config.run_id not in missing:
@@ -171,10 +169,19 @@ def _run(search, configs, store, retry, observe, finished) -> dict[str, Record]:
     for pack in plan.packs:
         pack.save(store)
     executor = load_target(search.base["executor.target"])
-    with claimed(store, plan.packs):
-        for record in executor(plan.packs, store, observe) if plan.packs else ():
+    with claimed(store, plan.packs) as packs:
+        for record in executor(packs, store, observe) if packs else ():
             finished(record)
+        if len(packs) < len(plan.packs):
+            raise RecordError(_elsewhere(search, "Some"))
     return {config.run_id: store.read(config.run_id) for config in configs}
+
+
+def _elsewhere(search: Search, count: int | str) -> str:
+    return (
+        f"{count} runs of {search.name} are queued or running elsewhere. Launch the search again "
+        f"when they are finished (pcbench status tune-{search.name})."
+    )
 
 
 def _state_trials(record: Record, trials: int, store: Store) -> Record:

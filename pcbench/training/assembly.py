@@ -16,16 +16,20 @@ def assemble(
     task = load_target(config["task.target"])(classes, config["task.loss"])
     optimizer = config["optimizer"]
     kinds = {path: leaf.kind for path, leaf in config.leaves.items()}
-    choices = {
-        key: value
-        for key, value in config["algorithm"].items()
-        if kinds[f"algorithm.{key}"] == "static" and key not in ("name", "version")
-    }
+
+    def choices(group: str) -> dict[str, Any]:
+        """What shapes the program: static leaves."""
+        return {
+            key: value
+            for key, value in config[group].items()
+            if kinds[f"{group}.{key}"] == "static" and key not in ("name", "version")
+        }
+
     try:
         network = load_target(config["model.target"])(config["model"], data_shape, task.outputs)
         learner = Learner(
             network,
-            load_target(config["parameterisation.target"])(),
+            load_target(config["parameterisation.target"])(**choices("parameterisation")),
             load_target(optimizer["target"]),
             SCHEDULES[optimizer["schedule"]](optimizer, steps),
         )
@@ -33,7 +37,7 @@ def assemble(
             network,
             task.output_energy,
             learner,
-            **choices,
+            **choices("algorithm"),
             sizes=Sizes(samples, config["train.batch_size"]),
         )
     except (Unsupported, ValueError) as error:

@@ -9,7 +9,13 @@ import optax
 from jax import Array
 
 from pcbench.networks.network import Network
-from pcbench.networks.parameterisations import Parameterisation, initialise, lr_multipliers, scale
+from pcbench.networks.parameterisations import (
+    Numbers,
+    Parameterisation,
+    initialise,
+    scale,
+    tabulate,
+)
 from pcbench.training.optimizers import Optimizer
 
 
@@ -29,20 +35,25 @@ class Learner:
 
     def weights(self, params: Any, hyper: dict) -> Any:
         """Effective weights, or their change for a change of the parameters."""
-        gamma0 = hyper["parameterisation"]["gamma0"]
-        return scale(self.parameterisation, params, self.network.declared, gamma0)
+        return scale(self._table(hyper).multiplier, params)
 
     def update(self, params, optimizer, gradient, step: Array, hyper: dict) -> tuple[Any, Any]:
         """One optimiser step along the gradient with respect to the *effective* weights."""
-        numbers = hyper["optimizer"]
-        gradient = self.weights(gradient, hyper)  # chain rule of a diagonal scaling
+        table, numbers = self._table(hyper), dict(hyper["optimizer"])
+        lr = table.lr(self.optimizer.family)
+        gradient = scale(table.multiplier, gradient)  # chain rule of a diagonal scaling
+        if self.optimizer.family == "adam":  # one ε for gradients of one size
+            gradient = scale(jax.tree.map(lambda size: 1 / size, table.epsilon), gradient)
+        if "weight_decay" in numbers:
+            decay = numbers["weight_decay"]
+            numbers["weight_decay"] = jax.tree.map(lambda m: decay / m, lr)
         direction, optimizer = self.optimizer.direction(numbers).update(gradient, optimizer, params)
         rate = numbers["lr"] * self.schedule(step)
-        multipliers = lr_multipliers(
-            self.parameterisation, self.network.declared, self.optimizer.family
-        )
-        updates = jax.tree.map(lambda m, d: -(m * rate) * d, multipliers, direction)
+        updates = jax.tree.map(lambda m, d: -(m * rate) * d, lr, direction)
         return optax.apply_updates(params, updates), optimizer
+
+    def _table(self, hyper: dict) -> Numbers:
+        return tabulate(self.parameterisation, self.network, hyper["parameterisation"]["gamma0"])
 
 
 class _Anything(dict):

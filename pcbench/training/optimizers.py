@@ -6,23 +6,34 @@ The update is -lr · s(step) · lr_multiplier · direction; `training/learner.py
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import optax
 from jax import Array
 
 
 class Optimizer(NamedTuple):
+    """`direction` takes the numbers of the group; of these, weight_decay comes as one per parameter
+    (a parameterisation has its say)."""
+
     family: str
     direction: Callable[[Mapping[str, Array]], optax.GradientTransformation]
 
 
-sgd = Optimizer("sgd", lambda hyper: optax.add_decayed_weights(hyper["weight_decay"]))
+def decayed(weight_decay: Any) -> optax.GradientTransformation:
+    """Adds decay · weight; `weight_decay` is a tree like the parameters."""
+    return optax.stateless(
+        lambda updates, params: jax.tree.map(
+            lambda g, p, decay: g + decay * p, updates, params, weight_decay
+        )
+    )
+
+
+sgd = Optimizer("sgd", lambda hyper: decayed(hyper["weight_decay"]))
 momentum = Optimizer(
     "sgd",
-    lambda hyper: optax.chain(
-        optax.add_decayed_weights(hyper["weight_decay"]), optax.trace(decay=hyper["momentum"])
-    ),
+    lambda hyper: optax.chain(decayed(hyper["weight_decay"]), optax.trace(decay=hyper["momentum"])),
 )
 adam = Optimizer(
     "adam",
@@ -30,7 +41,5 @@ adam = Optimizer(
 )
 adamw = Optimizer(
     "adam",
-    lambda hyper: optax.chain(
-        adam.direction(hyper), optax.add_decayed_weights(hyper["weight_decay"])
-    ),
+    lambda hyper: optax.chain(adam.direction(hyper), decayed(hyper["weight_decay"])),
 )

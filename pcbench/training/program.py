@@ -22,14 +22,14 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from pcbench.algorithms.base import Algorithm, Batch, Sizes, State
-from pcbench.config import Config, load_target
+from pcbench.algorithms.base import Algorithm, Batch, State
+from pcbench.config import Config
 from pcbench.data.transforms import augment, evaluate_crop, normalise
 from pcbench.metrics import flops
 from pcbench.metrics.probe import probe
 from pcbench.networks.products import BFLOAT16
-from pcbench.training.learner import Learner
-from pcbench.training.schedules import SCHEDULES
+from pcbench.training import memory
+from pcbench.training.assembly import assemble
 
 MODES = ("none", "map", "vmap")
 PROBE_SIZE = 256
@@ -92,7 +92,8 @@ class Program:
 
     def call(self, name: str, carry: Carry | None, hyper: dict, *data: Array, **static) -> Any:
         """Call a function below for all members, compiled ahead of time on first use (its cost adds
-        to `compile_s`). An epoch's carry is donated: it must not be used again."""
+        to `compile_s`). An epoch's carry is donated: it must not be used again. Raises MemoryError
+        for a function that does not fit into memory."""
         args = (carry, hyper, *data)
         shapes = jax.tree.map(lambda a: (a.shape, a.dtype), args)
         key = (name, tuple(sorted(static.items())), str(shapes))
@@ -100,8 +101,10 @@ class Program:
             started = time.perf_counter()
             function = self._packed(partial(getattr(self, f"_{name}"), **static))
             donate = (0,) if name == "epoch" else ()
-            self._compiled[key] = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+            compiled = jax.jit(function, donate_argnums=donate).lower(*args).compile()
             self.compile_s += time.perf_counter() - started
+            memory.require(compiled, self.placement.devices)
+            self._compiled[key] = compiled
         return self._compiled[key](*args)
 
     def _packed(self, function: Callable) -> Callable:
@@ -232,28 +235,7 @@ def build(
 ) -> Program:
     """A `Program` from a config's static leaves; `samples` in the training set, `steps`: all
     batches of the run."""
-    task = load_target(config["task.target"])(classes, config["task.loss"])
-    network = load_target(config["model.target"])(config["model"], data_shape, task.outputs)
-    optimizer = config["optimizer"]
-    learner = Learner(
-        network,
-        load_target(config["parameterisation.target"])(),
-        load_target(optimizer["target"]),
-        SCHEDULES[optimizer["schedule"]](optimizer, steps),
-    )
-    kinds = {p: leaf.kind for p, leaf in config.leaves.items()}
-    choices = {
-        key: value
-        for key, value in config["algorithm"].items()
-        if kinds[f"algorithm.{key}"] == "static" and key not in ("name", "version")
-    }
-    algorithm = load_target(config["algorithm.target"])(
-        network,
-        task.output_energy,
-        learner,
-        **choices,
-        sizes=Sizes(samples, config["train.batch_size"]),
-    )
+    algorithm, task = assemble(config, data_shape, samples, classes, steps)
     plain = {"mean": [0.0], "std": [1.0], "crop_size": None, "crop_padding": 0, "flip": False}
     dataset = plain | config["dataset"]  # a dataset's YAML need not speak of them
     return Program(algorithm, task, dataset, config["train.batch_size"], mode, placement)

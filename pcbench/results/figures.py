@@ -1,0 +1,206 @@
+"""Figures for papers, drawn from rows alone, each with its data as CSV.
+
+`conf/figure/NAME.yaml` says which sweep a figure shows and how:
+
+    title, caption, source     what it is, what it shows, the publication
+    sweep                      conf/sweep/NAME.yaml; its rows, and no others, are shown
+    table: rows                or `history` (measurements of the probe over training) or
+                               `evaluations` (the second table of a record, such as per layer)
+    x, y                       columns; several y are several lines
+    line, panel                columns whose values get a line, a panel each
+    where                      {column: value} of the rows that are shown
+    log                        axes with a logarithmic scale, of [x, y]
+
+A point is the mean over the runs that share x, line and panel, with its 95 % Student-t interval.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pcbench.config.errors import ConfigError, nearest
+from pcbench.results.files import whole_file
+from pcbench.results.leaderboard import interval
+from pcbench.results.records import Store
+
+KEYS = {
+    "title", "caption", "source", "sweep", "table", "x", "y", "line", "panel", "where", "log",
+    "labels",
+}  # fmt: skip
+TABLES = ("rows", "history", "evaluations")
+Row = dict[str, Any]
+
+
+class Point(NamedTuple):
+    panel: Any
+    line: str
+    x: Any
+    mean: float
+    low: float | None
+    high: float | None
+    runs: int
+
+
+def read_spec(name: str) -> dict[str, Any]:
+    """The figure's YAML, complete. Raises ConfigError for an unknown figure, key or table."""
+    from pcbench.config.compose import find_yaml, read_yaml
+
+    spec = read_yaml(find_yaml("figure", name))
+    for key in spec:
+        if key not in KEYS:
+            raise ConfigError(f"figure {name}: unknown key '{key}'." + nearest(key, KEYS))
+    for key in ("title", "sweep", "x", "y"):
+        if key not in spec:
+            raise ConfigError(f"figure {name}: it needs the key '{key}'.")
+    spec = {"table": "rows", "line": "variant", "panel": None, "where": {}, "log": []} | spec
+    if spec["table"] not in TABLES:
+        raise ConfigError(
+            f"figure {name}: no table '{spec['table']}'." + nearest(spec["table"], TABLES)
+        )
+    spec["y"] = [spec["y"]] if isinstance(spec["y"], str) else spec["y"]
+    return spec
+
+
+def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
+    """What is drawn. Rows without x or y do not count; ConfigError where none is left, or where a
+    column exists in none."""
+    groups: dict[tuple, list[float]] = defaultdict(list)
+    seen: set[str] = set()
+    for row in rows:
+        seen |= row.keys()
+        if any(str(row.get(column)) != str(value) for column, value in spec["where"].items()):
+            continue
+        for column in spec["y"]:
+            value, x = row.get(column), row.get(spec["x"])
+            if value is None or x is None or value != value:
+                continue
+            names = [row.get(spec["line"])] if spec["line"] else []
+            names += [label(spec, column)] if len(spec["y"]) > 1 else []
+            line = ", ".join(str(name) for name in names) or label(spec, column)
+            panel = row.get(spec["panel"]) if spec["panel"] else None
+            groups[panel, line, x].append(float(value))
+    used = [spec["x"], *spec["y"], spec["line"], spec["panel"], *spec["where"]]
+    for column in filter(None, used):
+        if seen and column not in seen:
+            raise ConfigError(f"the rows have no column '{column}'." + nearest(column, seen))
+    if not groups:
+        raise ConfigError(f"no run of sweep '{spec['sweep']}' has {spec['x']} and {spec['y']}.")
+    found = []
+    for (panel, line, x), values in groups.items():
+        low, high = interval(values)
+        found.append(Point(panel, line, x, sum(values) / len(values), low, high, len(values)))
+    return sorted(found, key=lambda p: (_order(p.panel), _order(p.line), _order(p.x)))
+
+
+def table_rows(spec: Mapping[str, Any], store: Store, run_ids: Iterable[str]) -> Iterable[Row]:
+    """The rows of the spec's table that belong to these runs; unfinished runs have none."""
+    for run_id in run_ids:
+        if not store.holds(run_id):
+            continue
+        record = store.read(run_id)
+        if spec["table"] == "rows":
+            yield record.row
+        elif spec["table"] == "evaluations":
+            by_condition: dict[str, Row] = defaultdict(dict)
+            for entry in record.evaluations:
+                by_condition[entry["condition"]][entry["metric"]] = entry["value"]
+            for condition, metrics in by_condition.items():
+                yield record.row | parsed(condition) | metrics
+        else:
+            arrays = store.arrays(run_id)
+            series = {k.removeprefix("probe/"): v for k, v in arrays.items() if k[:6] == "probe/"}
+            for n in range(len(series.get("epoch", ()))):
+                measured = {k: v[n].item() for k, v in series.items() if v.ndim == 1}
+                yield record.row | measured
+
+
+def parsed(condition: str) -> Row:
+    """``layer=3,noise=0.2`` → {layer: 3, noise: 0.2}."""
+    found: Row = {}
+    for part in condition.split(","):
+        name, _, text = part.partition("=")
+        try:
+            found[name] = float(text) if "." in text or "e" in text else int(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def save(name: str, spec: Mapping[str, Any], drawn: list[Point], folder: Path) -> list[Path]:
+    """NAME.csv, NAME.png and NAME.pdf under `folder`."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([spec["panel"] or "panel", "line", spec["x"], "mean", "low", "high", "runs"])
+    writer.writerows(drawn)
+    paths = [folder / f"{name}.csv"]
+    with whole_file(paths[0]) as file:
+        file.write(text.getvalue().encode())
+    figure = draw(spec, drawn, Figure)
+    for suffix in ("png", "pdf"):
+        paths.append(folder / f"{name}.{suffix}")
+        with whole_file(paths[-1]) as file:
+            figure.savefig(file, format=suffix, dpi=160)
+    return paths
+
+
+# Distinguishable by people who see fewer colours, in print too (Wong 2011, Nature Methods 8:441);
+# the marker tells lines apart without colour.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+MARKERS = "osD^vPX*"
+
+
+def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
+    panels = list(dict.fromkeys(p.panel for p in drawn))
+    lines = list(dict.fromkeys(p.line for p in drawn))
+    columns = min(3, len(panels))
+    count = -(-len(panels) // columns)
+    figure = figure_class(figsize=(1 + 3.6 * columns, 0.9 + 3.0 * count), layout="constrained")
+    axes = figure.subplots(count, columns, squeeze=False, sharey=True).flat
+    numeric = all(isinstance(p.x, int | float) for p in drawn)
+    places = {x: n for n, x in enumerate(dict.fromkeys(p.x for p in drawn))}
+    for axis, panel in zip(axes, panels, strict=False):
+        for n, line in enumerate(lines):
+            own = [p for p in drawn if p.panel == panel and p.line == line]
+            if not own:
+                continue
+            x = [p.x if numeric else places[p.x] for p in own]
+            colour = COLOURS[n % len(COLOURS)]
+            marker = MARKERS[n // len(COLOURS) % len(MARKERS)] if len(own) < 60 else ""
+            axis.plot(x, [p.mean for p in own], marker + "-", color=colour, label=line, ms=4)
+            if all(p.low is not None for p in own):
+                low, high = [p.low for p in own], [p.high for p in own]
+                axis.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+        if panel is not None:
+            axis.set_title(f"{label(spec, spec['panel'])} = {panel}", fontsize=9)
+        axis.set_xlabel(label(spec, spec["x"]))
+        if "x" in spec["log"]:
+            axis.set_xscale("log")
+        if "y" in spec["log"]:
+            axis.set_yscale("log")
+        if not numeric:
+            axis.set_xticks(list(places.values()), [str(x) for x in places], rotation=30)
+        axis.grid(alpha=0.25)
+    axes = list(figure.axes)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    axes[0].set_ylabel(label(spec, spec["y"][0]) if len(spec["y"]) == 1 else "")
+    if len(lines) > 1 or len(spec["y"]) > 1:
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
+    figure.suptitle(spec["title"], fontsize=11)
+    return figure
+
+
+def label(spec: Mapping[str, Any], column: str) -> str:
+    return spec.get("labels", {}).get(column, column.rsplit(".", 1)[-1].replace("_", " "))
+
+
+def _order(value: Any):
+    return (isinstance(value, str), value if value is not None else -1)
