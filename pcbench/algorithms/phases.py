@@ -220,12 +220,15 @@ class PhaseRule(GradientAlgorithm):
         network = self.network
         compute = network.predict if self.energy == "pc" else network.preactivations
         outputs = compute(weights, x, states, known)
-        precisions = numbers.get("precisions")
-        if precisions is not None:
-            precisions = per_factor(network, precisions)
+        precisions = self._precisions(numbers) if "precisions" in numbers else None
         return layer_energies(
             self.energy, network, outputs, states, precisions=precisions, **options
         )
+
+    def _precisions(self, numbers) -> tuple:
+        """One entry per factor."""
+        ones = jnp.ones(self.network.layers)
+        return per_factor(self.network, numbers.get("precisions", ones))
 
     @property
     def constant(self) -> tuple[int, ...]:
@@ -244,9 +247,13 @@ class PhaseRule(GradientAlgorithm):
     def make_updater(self, numbers, free_output: bool, output_link: Callable | None = None):
         """The updater of all states, or of the hidden ones where the output is held."""
         links = [factor.activation for factor in self.network.factors] if self._links else []
+        if self.updater == MIRROR:
+            # π_l(σ⁻¹(h_l) - a_l) plus what comes from above vanishes: h_l = σ(-drive / π_l)
+            links = [_scaled(s, p) for s, p in zip(links, self._precisions(numbers), strict=True)]
+            links = [*links[:-1], output_link] if output_link else links
         links = links if free_output else links[:-1]
         if self.updater == MIRROR:
-            return mirror_updater([*links[:-1], output_link] if output_link else links)
+            return mirror_updater(links)
         if self.updater == PROJECTED:
             return projected_updater(links, numbers["step_size"])
         return gradient_updater(self.updater, numbers["step_size"], numbers["momentum"])
@@ -355,9 +362,10 @@ class Problem:
     def updater(self, phase: Phase, free_output: bool):
         link = None
         if phase.output == "nudge" and self.rule.loss is squared_error:
-            # the minimum over h_L of ½h² - ⟨h, a⟩ + β½‖h - y‖², where the iteration a - β(h - y)
-            # would diverge for β ≥ 1
-            link = lambda a: (a + phase.beta * self.batch.target) / (1 + phase.beta)  # noqa: E731
+            # the minimum over h_L of π(½h² - ⟨h, a⟩) + β½‖h - y‖², where the iteration
+            # a - β(h - y)/π would diverge for β ≥ π
+            beta, top = phase.beta, self.rule._precisions(self.numbers)[-1]
+            link = lambda drive: (drive + beta * self.batch.target) / (top + beta)  # noqa: E731
         return self.rule.make_updater(self.numbers, free_output, link)
 
     def drive(self, phase: Phase, known, complete) -> Callable | None:
@@ -466,6 +474,11 @@ def _joined(updater, states: tuple, state):
     join = lambda new, old: old if new.shape == old.shape else longer(new, old)  # noqa: E731
     (grown,) = (jax.tree.map(join, updater.init(states), old) for old in state.optax)
     return state._replace(optax=(grown,))
+
+
+def _scaled(link: Callable, precision: Array) -> Callable:
+    """a ↦ σ(a / π), a precision of a stack one per layer."""
+    return lambda a: link(a / precision.reshape(precision.shape + (1,) * (a.ndim - precision.ndim)))
 
 
 def _compose(function: Callable, inner: Callable) -> Callable:

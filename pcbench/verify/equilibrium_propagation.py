@@ -367,13 +367,15 @@ def two_points_are_centred_equilibrium_propagation() -> Measured:
     return Measured(relative(found, expected), ROUNDING)
 
 
-@check(source=COMPARED, algorithms=["ep"], kind="identity", cases=[("projected",), ("sgd",)])
-def updaters_share_their_equilibria(updater) -> Measured:
+@check(source=COMPARED, algorithms=["ep"], kind="identity",
+       cases=[("projected", None), ("sgd", None), ("sgd", (0.5, 2.0, 0.8))])  # fmt: skip
+def updaters_share_their_equilibria(updater, precisions) -> Measured:
     """Mirror descent, projected and plain gradient descent stop where ∂F/∂h = 0: one gradient."""
     choices = {"steps": 1500, "free_steps": 1500, "start": "feedforward"}
     other, params, data = rule_of(EP, updater=updater, **choices)
     mirror, *_ = rule_of(EP)
-    numbers = hyper(0.1, beta=0.2)
+    weighted = {} if precisions is None else {"precisions": np.array(precisions)}
+    numbers = hyper(0.1, beta=0.2, **weighted)
     found, expected = (compiled(r)(params, data, numbers) for r in (other, mirror))
     return Measured(relative(found, expected), 1e-11)
 
