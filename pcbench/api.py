@@ -5,7 +5,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
 
 from pcbench.config import Config
-from pcbench.config.compose import require_implemented
 from pcbench.results.records import Record, Store
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ def run(
     from pcbench.sweeps.packs import Pack
 
     config = overrides if isinstance(overrides, Config) else single(overrides)
-    require_implemented(config)
     store = Store(results)
     if not force and store.holds(config.run_id):
         return store.read(config.run_id)

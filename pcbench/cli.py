@@ -74,11 +74,11 @@ class _RunCommand(click.Command):
     """A command whose help lists the config's groups, choices and keys."""
 
     def format_epilog(self, ctx, formatter):
-        from pcbench.config.compose import COMPOSED, implemented
+        from pcbench.config.compose import COMPOSED, choices
         from pcbench.config.schema import VOCABULARY
 
         with formatter.section("Groups and choices (GROUP=CHOICE)"):
-            formatter.write_dl([(g, ", ".join(implemented(g)) or "-") for g in COMPOSED])
+            formatter.write_dl([(g, ", ".join(choices(g)) or "-") for g in COMPOSED])
         with formatter.section("Keys (KEY=VALUE); a choice's YAML says which of them it has"):
             hidden = ("name", "version", "target")
             formatter.write_dl(
@@ -154,7 +154,6 @@ def sweep_options(command):
 
 def read_sweep(arguments, retry, force, results):
     """(name, plan, store) of a sweep's command line."""
-    from pcbench.config.compose import require_implemented
     from pcbench.results.records import Store
     from pcbench.sweeps.expand import expand
     from pcbench.sweeps.plan import make_plan
@@ -162,8 +161,6 @@ def read_sweep(arguments, retry, force, results):
     named = bool(arguments) and "=" not in arguments[0]
     name, overrides = (arguments[0], arguments[1:]) if named else (None, arguments)
     configs, duplicates = expand(name, overrides)
-    for config in {c.static_key: c for c in configs}.values():
-        require_implemented(config)
     store = Store(results)
     plan = make_plan(configs, duplicates, store, retry, force)
     return name, configs, plan, store
@@ -592,10 +589,10 @@ def verify(algorithms, json):
     Then what every learning rule promises, of the named ones or of all. Exits with 1 if a check
     fails.
     """
-    from pcbench.config.compose import implemented
+    from pcbench.config.compose import choices
     from pcbench.config.errors import nearest
 
-    known = implemented("algorithm")
+    known = choices("algorithm")
     for name in algorithms:
         if name not in known:
             raise ConfigError(f"algorithm '{name}' does not exist." + nearest(name, known))
@@ -634,16 +631,16 @@ def label(pack) -> str:
 
 @main.command()
 @overrides_argument
-@click.option("--algorithms", help="Comma-separated; default: all that are implemented.")
+@click.option("--algorithms", help="Comma-separated; default: all.")
 @click.option("--sizes", default="1,8,64", show_default=True, help="Pack sizes.")
 @json_option
 @guarded
 def bench(overrides, algorithms, sizes, json):
     """Step and compile time, packing gain and share of the matrix peak, per algorithm."""
     from pcbench.bench import bench as measure
-    from pcbench.config.compose import implemented
+    from pcbench.config.compose import choices
 
-    names = algorithms.split(",") if algorithms else implemented("algorithm")
+    names = algorithms.split(",") if algorithms else choices("algorithm")
     try:
         counts = [int(size) for size in sizes.split(",")]
     except ValueError:

@@ -1,14 +1,14 @@
-"""What every learning rule promises, checked of all that are implemented."""
+"""What every learning rule promises, checked of all that are choices."""
 
 import jax.numpy as jnp
 import pytest
 
 from pcbench.algorithms.bp import BP
-from pcbench.config.compose import implemented
+from pcbench.config.compose import choices
 from pcbench.verify import contract, runner
 from pcbench.verify.checks import CONTRACT
 
-PROMISES = [runner.promise(f, name) for name in implemented("algorithm") for f in CONTRACT]
+PROMISES = [runner.promise(f, name) for name in choices("algorithm") for f in CONTRACT]
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda c: c.name)

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from pcbench.cli import main
-from pcbench.config.compose import implemented
+from pcbench.config.compose import choices
 from pcbench.verify import runner
 from pcbench.verify.checks import CHECKS, KINDS, Check, check
 from pcbench.verify.measured import Measured, order
@@ -22,14 +22,14 @@ def test_identity(identity):
 def test_checks_say_what_they_check_of_whom_and_where_from():
     assert len(CHECKS) >= 55
     assert [name for name, n in Counter(c.name for c in CHECKS).items() if n > 1] == []
-    known = set(implemented("algorithm"))
+    known = set(choices("algorithm"))
     for c in CHECKS:
         assert c.statement.endswith((".", ")", ":")) and c.source and c.kind in KINDS, c.name
         assert c.algorithms and set(c.algorithms) <= known, c.name
 
 
 def test_named_algorithms_get_their_identities_and_their_contract():
-    known = implemented("algorithm")
+    known = choices("algorithm")
     chosen = runner.select(["ep"], known)
     assert all("ep" in c.algorithms for c in chosen)
     assert {c.kind for c in chosen} >= {"identity", "slope", "contract"}

@@ -7,7 +7,6 @@ what makes a plan of thousands of runs fast.
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 
 from pcbench.config.config import Config, build
@@ -52,19 +51,11 @@ def choices(group: str) -> list[str]:
     )
 
 
-def implemented(group: str) -> list[str]:
-    """The choices whose Python object exists (a preset may name others, which say so)."""
-    return [
-        name for name in choices(group) if group == "preset" or _exists(_target_of(group, name))
-    ]
-
-
 def find_yaml(group: str, name: str) -> Path:
     for folder in search_path():
         if (file := folder / group / f"{name}.yaml").is_file():
             return file
-    names = implemented(group) if group in COMPOSED else choices(group)
-    raise ConfigError(f"{group} '{name}' does not exist." + nearest(name, names))
+    raise ConfigError(f"{group} '{name}' does not exist." + nearest(name, choices(group)))
 
 
 def parse(overrides: Sequence[str]):
@@ -134,34 +125,6 @@ class Composer:
                         f"'{tree[group]['name']}' does not have." + nearest(key, own)
                     )
         return build(tree)
-
-
-def require_implemented(config: Config) -> None:
-    """Every choice has its Python object; ConfigError names what is missing and what there is.
-
-    Looks for the module without importing it (nothing here may import JAX).
-    """
-    for group in GROUPS:
-        target = config[f"{group}.target"]
-        if not _exists(target):
-            name = config[f"{group}.name"]
-            raise ConfigError(
-                f"{group} '{name}' has a config but is not implemented in this version "
-                f"({target})." + nearest(name, implemented(group))
-            )
-
-
-@cache
-def _exists(target: str) -> bool:
-    module = target.rpartition(".")[0]
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _target_of(group: str, choice: str) -> str:
-    return str(choice_yaml(group, choice).get("target", ""))
 
 
 @cache
