@@ -4,6 +4,7 @@ Only environment variables are set, so that a test which needs no JAX does not i
 """
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,12 @@ def tfds_dir() -> Path:
     if not Path(name).is_dir():
         pytest.skip(f"TFDS_DATA_DIR names no folder: {name}")
     return Path(name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_programs():
+    """A compiled program holds some ten memory maps, of which Linux allows a process 65,530: the
+    whole suite in one process has more, and ends in a segmentation fault."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
