@@ -169,6 +169,30 @@ def test_one_layer_has_nothing_to_relax_and_learns_all_the_same():
     assert np.isnan(pc.metrics["inference_residual"]) and pc.metrics["layer_updates"] == 0
 
 
+def test_each_layer_is_measured():
+    """At the output the prospective index is the target alignment under an equal weighting of
+    samples, and the change of the state is that of the prediction."""
+    overrides = [*SMALL, "train.probe_every=1", "task.loss=squared_error"]
+    pc, bp = (train([single([*overrides, f"algorithm={a}"])])[0] for a in ("pc", "bp"))
+    for outcome in (pc, bp):
+        layers = {}
+        for entry in outcome.evaluations:
+            layers.setdefault(entry["metric"], []).append(entry["value"])
+        assert set(layers) == {"update_norm", "state_rms", "state_change", "prospective_index"}
+        assert all(len(values) == 3 for values in layers.values())
+        assert [e["condition"] for e in outcome.evaluations[:3]] == [
+            "layer=1",
+            "layer=2",
+            "layer=3",
+        ]
+        for name, values in layers.items():
+            np.testing.assert_array_equal(outcome.arrays[f"probe/{name}"][-1], values)
+        assert min(layers["update_norm"]) > 0 and min(layers["state_change"]) > 0
+    index = pc.arrays["probe/prospective_index"]
+    np.testing.assert_allclose(index[:, -1], pc.arrays["probe/target_alignment_finite"], rtol=1e-5)
+    assert np.isnan(bp.arrays["probe/prospective_index"]).all()
+
+
 def test_probes_are_taken_at_the_interval():
     arrays = train([single([*SMALL, "train.epochs=5", "train.probe_every=2"])])[0].arrays
     assert arrays["probe/epoch"].tolist() == [2, 4, 5]

@@ -56,6 +56,7 @@ class Info(NamedTuple):
 
     energy: Array  # (steps + 1, L): mean energy per layer before the first step … after the last
     residual: Array  # rms of ∂F/∂h over the free states after relaxation, over that before
+    states: Any = ()  # of the batch after relaxation with the target, one entry per factor
 
     @classmethod
     def undefined(cls) -> "Info":
@@ -111,9 +112,13 @@ class Algorithm:
         the log: the step that `step` makes, with its measurements."""
         raise NotImplementedError
 
+    def states(self, weights: Any, x: Array, hyper: Hyper) -> tuple:
+        """The states of a prediction for inputs (B, …), one entry per factor."""
+        return self.network.forward(weights, x)
+
     def predict(self, weights: Any, x: Array, hyper: Hyper) -> Array:
         """Outputs (B, C) for inputs (B, …); logits under cross-entropy."""
-        return self.network.forward(weights, x)[-1]
+        return self.states(weights, x, hyper)[-1]
 
     def reference_gradient(self, weights: Any, batch: Batch, hyper: Hyper) -> Any:
         """The exact gradient of the loss of what `predict` returns: by backpropagation."""

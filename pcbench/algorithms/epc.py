@@ -60,7 +60,7 @@ class EPC(GradientAlgorithm):
         if start:
             force = jax.grad(lambda e: total(energies(e)))
             residual = optax.tree.norm(force(errors)) / optax.tree.norm(force(start))
-        return gradient, memory, Info(energy, residual)
+        return gradient, memory, Info(energy, residual, states)
 
     @staticmethod
     def _own(factor, error):

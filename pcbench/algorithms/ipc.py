@@ -93,7 +93,8 @@ class IPC(Algorithm):
         last = per_layer(energies(relaxed, weights))[None]
         trace = jnp.concatenate([first[1], trace.reshape(-1, trace.shape[-1]), last])
         gradient = jax.tree.map(lambda g: g / self.weight_updates_per_step, summed)
-        return gradient, Info(trace, self._residual(energies, hidden, relaxed, weights)), moved
+        residual = self._residual(energies, hidden, relaxed, weights)
+        return gradient, Info(trace, residual, (*relaxed, batch.target)), moved
 
     def _residual(self, energies, start, relaxed, weights):
         """Both forces under the final weights: what is left for the states to do."""

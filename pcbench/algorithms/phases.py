@@ -137,20 +137,19 @@ class PhaseRule(GradientAlgorithm):
 
     # --- the free state
 
-    def predict(self, weights, x, hyper):
+    def states(self, weights, x, hyper):
         if not self.recurrent:
-            return self.network.forward(weights, x)[-1]
+            return super().states(weights, x, hyper)
         start = self._start(weights, x)
-        return self._free(weights, x, start, hyper["algorithm"], self.eval_steps)[-1]
+        return self._free(weights, x, start, hyper["algorithm"], self.eval_steps)
 
     def reference_gradient(self, weights, batch, hyper):
         """Of a recurrent net: the gradient of the loss at the free equilibrium, by unrolling the
         relaxation from there (Scellier et al. 2023: it is the implicit gradient)."""
         if not self.recurrent:
             return super().reference_gradient(weights, batch, hyper)
-        numbers, start = hyper["algorithm"], self._start(weights, batch.x)
-        free = self._free(weights, batch.x, start, numbers, self.eval_steps)
-        free = jax.lax.stop_gradient(free)
+        numbers = hyper["algorithm"]
+        free = jax.lax.stop_gradient(self.states(weights, batch.x, hyper))
 
         def mean_loss(w):
             output = self._free(w, batch.x, free, numbers, self.eval_steps)[-1]
@@ -429,11 +428,11 @@ class Problem:
         held = self.held(phase, free)
         start = free if held is None else (*self.hidden_start(free), held)
         if held is not None and len(states) == 1:  # one layer: nothing relaxes
-            return Info(energy, jnp.full((), jnp.nan))
+            return Info(energy, jnp.full((), jnp.nan), states)
         relaxed, initial = (
             optax.tree.norm(self.force(phase, s, held is None)) for s in (states, start)
         )
-        return Info(energy, relaxed / initial)
+        return Info(energy, relaxed / initial, states)
 
     def force(self, phase: Phase, states: tuple, output_free: bool) -> tuple:
         """-∂F/∂h of the states that move; under `mirror` and `projected` the change that one

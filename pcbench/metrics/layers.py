@@ -1,4 +1,4 @@
-"""What learning does in each layer: prospective index and size of the update."""
+"""What learning does in each layer: sizes of states and updates, prospective index."""
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,15 @@ def prospective_index(network: Network, free: tuple, clamped: tuple, learned: tu
             states = [h[None] for h in states]
         start, goal, now = (h.reshape(*h.shape[:2], -1) for h in states)  # (layers, B, features)
         columns.append(jnp.nanmean(cosine(now - start, goal - start), -1))
+    return jnp.concatenate(columns)
+
+
+def root_mean_square(network: Network, states: tuple) -> Array:
+    """Per layer, over its units and samples: (L,)."""
+    columns = [
+        jnp.sqrt(jnp.mean(h.reshape(factor.length or 1, -1) ** 2, -1))
+        for factor, h in zip(network.factors, states, strict=True)
+    ]
     return jnp.concatenate(columns)
 
 

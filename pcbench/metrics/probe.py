@@ -11,26 +11,35 @@ from jax import Array
 
 from pcbench.algorithms.base import Algorithm, Batch, Hyper, State
 from pcbench.metrics.alignment import first_order_change, target_alignment, tree_cosine
+from pcbench.metrics.layers import layer_norms, prospective_index, root_mean_square
+
+PER_LAYER = ("update_norm", "state_rms", "state_change", "prospective_index")
 
 
 def probe(
     algorithm: Algorithm, state: State, batch: Batch, hyper: Hyper, key: Array
 ) -> dict[str, Any]:
-    """Scalars, and `energy_trace` (steps + 1, L); NaN where undefined."""
-    learner = algorithm.learner
+    """Scalars; the PER_LAYER measurements, (L,) each; `energy_trace` (steps + 1, L). NaN where
+    undefined."""
+    learner, network = algorithm.learner, algorithm.network
     weights = learner.weights(state.params, hyper)
     gradient, info, moved = algorithm.observe(state, batch, hyper, key)
     reference = algorithm.reference_gradient(weights, batch, hyper)
+    learned = learner.weights(moved.params, hyper)
 
     def outputs(params):
         return algorithm.predict(learner.weights(params, hyper), batch.x, hyper)
 
-    before = outputs(state.params)
-    losses, descent_of_loss = jax.vjp(lambda o: algorithm.loss(o, batch.target), before)
+    free = algorithm.states(weights, batch.x, hyper)
+    after = algorithm.states(learned, batch.x, hyper)
+    losses, descent_of_loss = jax.vjp(lambda o: algorithm.loss(o, batch.target), free[-1])
     # y - ŷ under squared error, y - softmax(ŷ) under cross-entropy
     error = -descent_of_loss(jnp.ones_like(losses))[0]
     descent = jax.tree.map(jnp.negative, learner.weights(gradient, hyper))
-    after = outputs(moved.params)
+    change = jax.tree.map(jnp.subtract, after, free)
+    index = jnp.full(network.layers, jnp.nan)
+    if info.states:
+        index = prospective_index(network, free, info.states, after)
     return {
         "train_loss": jnp.mean(losses),
         "energy_initial": info.energy_initial,
@@ -39,7 +48,11 @@ def probe(
         "target_alignment": target_alignment(
             first_order_change(outputs, state.params, descent), error
         ),
-        "target_alignment_finite": target_alignment(after - before, error),
+        "target_alignment_finite": target_alignment(change[-1], error),
         "gradient_cosine": tree_cosine(gradient, reference),
+        "update_norm": layer_norms(network, jax.tree.map(jnp.subtract, learned, weights)),
+        "state_rms": root_mean_square(network, free),
+        "state_change": root_mean_square(network, change),
+        "prospective_index": index,
         "energy_trace": info.energy,
     }

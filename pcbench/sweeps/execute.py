@@ -70,6 +70,8 @@ def run_pack(
     """
     import jax
 
+    from pcbench.training.outcome import Outcome
+
     origin, records = provenance(), []
     todo, largest = [pack], len(pack.configs)
     while todo:
@@ -96,7 +98,8 @@ def run_pack(
                     stacklevel=2,
                 )
                 continue
-            results = [("failed", {}, None, f"{headline}\n{traceback.format_exc()}")]
+            trace = f"{headline}\n{traceback.format_exc()}"
+            results = [(Outcome("failed", {}), trace)]
         records += _store_results(part.configs, results, origin, store)
         part.remove(store)
     return records
@@ -109,7 +112,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _train(pack: Pack, store: Store, observe: Observe, stop: Callable[[], bool]) -> list[tuple]:
-    """What `store_result` takes, per member. Notes on disk that the pack has started."""
+    """(outcome, no traceback) per member. Notes on disk that the pack has started."""
     from pcbench.training.checkpoint import Checkpoint, Preempted
     from pcbench.training.packing import choose_mode
     from pcbench.training.train import train
@@ -132,7 +135,7 @@ def _train(pack: Pack, store: Store, observe: Observe, stop: Callable[[], bool])
         with suppress(RecordError):
             replace(started, starts=0).save(store)
         raise
-    return [(o.status, o.metrics, o.arrays, None) for o in outcomes]
+    return [(outcome, None) for outcome in outcomes]
 
 
 def _store_results(
@@ -144,20 +147,22 @@ def _store_results(
             lambda config, result: store_result(config, result, origin, store), configs, results
         )
         records = list(stored)
-    for config, record, (_, _, arrays, _) in zip(configs, records, results, strict=True):
+    for config, record, (outcome, _) in zip(configs, records, results, strict=True):
         settings = config["logging"]["wandb"]
         if settings["mode"] != "disabled":
             from pcbench.results.wandb_mirror import mirror
 
-            mirror(record, arrays, settings | {"dir": str(store.root)})
+            mirror(record, outcome.arrays, settings | {"dir": str(store.root)})
     return records
 
 
 def store_result(config: Config, result: tuple, origin: dict, store: Store) -> Record:
-    status, metrics, arrays, error = result
-    row = make_row(config, {**metrics, "static_key": config.static_key}, origin)
-    record = Record.new(config.run_id, status, config.tree, row, provenance=origin)
-    store.write(record, arrays, error)
+    outcome, error = result
+    row = make_row(config, {**outcome.metrics, "static_key": config.static_key}, origin)
+    record = Record.new(
+        config.run_id, outcome.status, config.tree, row, outcome.evaluations, origin
+    )
+    store.write(record, outcome.arrays or None, error)
     return record
 
 

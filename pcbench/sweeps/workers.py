@@ -13,6 +13,7 @@ from pcbench.sweeps.execute import run_pack, stop_on_signals, store_result
 from pcbench.sweeps.packs import Pack, load_pack, unfinished
 from pcbench.training import memory
 from pcbench.training.checkpoint import Preempted
+from pcbench.training.outcome import Outcome
 
 PR_SET_PDEATHSIG = 1
 POLL = 0.5  # seconds between two looks at a request to stop
@@ -108,7 +109,7 @@ def _dead(pack: Pack, store: Store, error: Exception) -> Record:
     from pcbench.results.provenance import provenance
 
     why = f"the worker process died: {error}"
-    record = store_result(pack.configs[0], ("failed", {}, None, why), provenance(), store)
+    record = store_result(pack.configs[0], (Outcome("failed", {}), why), provenance(), store)
     pack.remove(store)
     return record
 

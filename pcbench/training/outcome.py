@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from pcbench.metrics.probe import PER_LAYER
+
 
 @dataclass
 class Outcome:
@@ -15,6 +17,7 @@ class Outcome:
     status: str  # completed | diverged
     metrics: dict[str, Any]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)  # {condition, metric, value}
 
 
 @dataclass
@@ -82,12 +85,14 @@ def member_outcome(
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
     arrays["predictions/test"] = answers["test"][member]
-    probe = {
-        name.removeprefix("probe/"): float(values[-1])
-        for name, values in arrays.items()
-        if name.startswith("probe/") and name not in ("probe/epoch", "probe/energy_trace")
-    }
-    return Outcome("completed", _scores(arrays, selection) | probe, arrays)
+    probes = {n.removeprefix("probe/"): v for n, v in arrays.items() if n.startswith("probe/")}
+    probe = {n: float(v[-1]) for n, v in probes.items() if v.ndim == 1 and n != "epoch"}
+    by_layer = [
+        {"condition": f"layer={layer}", "metric": name, "value": float(value)}
+        for name in PER_LAYER
+        for layer, value in enumerate(probes[name][-1] if name in probes else (), start=1)
+    ]
+    return Outcome("completed", _scores(arrays, selection) | probe, arrays, by_layer)
 
 
 def _scores(arrays: Mapping[str, np.ndarray], selection: str) -> dict[str, float]:
