@@ -232,6 +232,9 @@ class Train:
     probe_every: int | None = static(
         None, "epochs between measurements on the probe batch; null: only at the end", minimum=1
     )
+    theory: bool = static(
+        False, "whether the measurements include condition number and rescaling (metrics/theory)"
+    )
     selection: str = static(
         "validation",
         "what may choose an epoch: the validation set, nothing (final), or the test set as in "

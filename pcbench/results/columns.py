@@ -89,6 +89,11 @@ COLUMNS: dict[str, Column] = {
         "the implicit gradient (hopfield)",
         higher_is_better=True,
     ),
+    # the same, with train.theory: of the pc energy with precisions 1 under squared error
+    "condition_number": _float("of the energy's Hessian in the states, at the forward pass"),
+    "rescaling_excess": _float("tr(S)/C - 1, S the rescaling of the output error at equilibrium"),
+    "equilibrium_ratio": _float("energy at equilibrium over loss"),
+    "depth_over_width": _float("L / (γ₀² N): layers along the skips, width before the output"),
     # cost
     "wall_s": _cost("float", "wall time, compilation included; in a pack, of the pack", "s"),
     "compile_s": _cost("float", "compilation time; in a pack, of the pack", "s"),

@@ -7,7 +7,7 @@
     table: rows                or `history` (measurements of the probe over training) or
                                `evaluations` (the second table of a record, such as per layer)
     x, y                       columns; several y are several lines
-    line, panel                columns whose values get a line, a panel each
+    line, panel                column or columns whose values get a line, a panel each
     where                      {column: value} of the rows that are shown
     log                        axes with a logarithmic scale, of [x, y]
 
@@ -54,12 +54,13 @@ def read_spec(name: str) -> dict[str, Any]:
     for key in ("title", "sweep", "x", "y"):
         if key not in spec:
             raise ConfigError(f"figure {name}: it needs the key '{key}'.")
-    spec = {"table": "rows", "line": "variant", "panel": None, "where": {}, "log": []} | spec
+    spec = {"table": "rows", "line": "variant", "panel": [], "where": {}, "log": []} | spec
     if spec["table"] not in TABLES:
         raise ConfigError(
             f"figure {name}: no table '{spec['table']}'." + nearest(spec["table"], TABLES)
         )
-    spec["y"] = [spec["y"]] if isinstance(spec["y"], str) else spec["y"]
+    for key in ("y", "line", "panel"):
+        spec[key] = [spec[key]] if isinstance(spec[key], str) else spec[key]
     return spec
 
 
@@ -76,13 +77,11 @@ def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
             value, x = row.get(column), row.get(spec["x"])
             if value is None or x is None or value != value:
                 continue
-            names = [row.get(spec["line"])] if spec["line"] else []
-            names += [label(spec, column)] if len(spec["y"]) > 1 else []
-            line = ", ".join(str(name) for name in names) or label(spec, column)
-            panel = row.get(spec["panel"]) if spec["panel"] else None
+            line, panel = (_joined(row, spec[key]) for key in ("line", "panel"))
+            if len(spec["y"]) > 1 or line is None:
+                line = label(spec, column) if line is None else f"{line}, {label(spec, column)}"
             groups[panel, line, x].append(float(value))
-    used = [spec["x"], *spec["y"], spec["line"], spec["panel"], *spec["where"]]
-    for column in filter(None, used):
+    for column in (spec["x"], *spec["y"], *spec["line"], *spec["panel"], *spec["where"]):
         if seen and column not in seen:
             raise ConfigError(f"the rows have no column '{column}'." + nearest(column, seen))
     if not groups:
@@ -137,7 +136,9 @@ def save(name: str, spec: Mapping[str, Any], drawn: list[Point], folder: Path) -
     folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([spec["panel"] or "panel", "line", spec["x"], "mean", "low", "high", "runs"])
+    writer.writerow(
+        [", ".join(spec["panel"]) or "panel", "line", spec["x"], "mean", "low", "high", "runs"]
+    )
     writer.writerows(drawn)
     paths = [folder / f"{name}.csv"]
     with whole_file(paths[0]) as file:
@@ -178,7 +179,8 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
                 low, high = [p.low for p in own], [p.high for p in own]
                 axis.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
         if panel is not None:
-            axis.set_title(f"{label(spec, spec['panel'])} = {panel}", fontsize=9)
+            names = ", ".join(label(spec, column) for column in spec["panel"])
+            axis.set_title(f"{names} = {panel}", fontsize=9)
         axis.set_xlabel(label(spec, spec["x"]))
         if "x" in spec["log"]:
             axis.set_xscale("log")
@@ -200,6 +202,14 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
 
 def label(spec: Mapping[str, Any], column: str) -> str:
     return spec.get("labels", {}).get(column, column.rsplit(".", 1)[-1].replace("_", " "))
+
+
+def _joined(row: Row, columns: list[str]) -> Any:
+    """The value of one column; of several, those that the row has, as text; None without any."""
+    values = [value for column in columns if (value := row.get(column)) is not None]
+    if len(columns) == 1:
+        return values[0] if values else None
+    return ", ".join(map(str, values)) or None
 
 
 def _order(value: Any):

@@ -27,6 +27,7 @@ from pcbench.config import Config
 from pcbench.data.transforms import augment, evaluate_crop, normalise
 from pcbench.metrics import flops
 from pcbench.metrics.probe import probe
+from pcbench.metrics.theory import theory
 from pcbench.networks.products import BFLOAT16
 from pcbench.training import memory
 from pcbench.training.assembly import assemble
@@ -86,6 +87,7 @@ class Program:
     batch_size: int
     mode: str
     placement: "Placement"
+    theory: bool = False  # whether `measure` includes it
     compile_s: float = 0.0
     _compiled: dict = field(default_factory=dict)
     _flops: float | None = None
@@ -164,7 +166,12 @@ class Program:
         images = evaluate_crop(x[index], self.dataset["crop_size"])
         epoch = jnp.maximum(carry.epoch - 1, 0)
         batch = Batch(self._normalised(images), self.task.target(y[index]), index, epoch)
-        return probe(self.algorithm, carry.state, batch, hyper, jax.random.fold_in(key, 1))
+        measured = probe(self.algorithm, carry.state, batch, hyper, jax.random.fold_in(key, 1))
+        if self.theory:
+            weights = self.algorithm.learner.weights(carry.state.params, hyper)
+            more = jax.random.fold_in(key, 2)
+            measured |= theory(self.algorithm, weights, batch, hyper, more)
+        return measured
 
     def _augmented(self, key: Array, x: Array) -> Array:
         d = self.dataset
@@ -238,7 +245,8 @@ def build(
     algorithm, task = assemble(config, data_shape, samples, classes, steps)
     plain = {"mean": [0.0], "std": [1.0], "crop_size": None, "crop_padding": 0, "flip": False}
     dataset = plain | config["dataset"]  # a dataset's YAML need not speak of them
-    return Program(algorithm, task, dataset, config["train.batch_size"], mode, placement)
+    batch_size, with_theory = config["train.batch_size"], config["train.theory"]
+    return Program(algorithm, task, dataset, batch_size, mode, placement, with_theory)
 
 
 def _finite(tree) -> Array:
