@@ -232,8 +232,11 @@ class Train:
     probe_every: int | None = static(
         None, "epochs between measurements on the probe batch; null: only at the end", minimum=1
     )
-    theory: bool = static(
-        False, "whether the measurements include condition number and rescaling (metrics/theory)"
+    theory: str | None = static(
+        None,
+        "what the measurements include beside: the condition number of the energy (curvature), or "
+        "energy over loss and the rescaling of the error (equilibrium); see metrics/theory",
+        choices=("curvature", "equilibrium"),
     )
     selection: str = static(
         "validation",

@@ -89,7 +89,7 @@ COLUMNS: dict[str, Column] = {
         "the implicit gradient (hopfield)",
         higher_is_better=True,
     ),
-    # the same, with train.theory: of the pc energy with precisions 1 under squared error
+    # the same, as train.theory asks: of the pc energy with precisions 1 under squared error
     "condition_number": _float("of the energy's Hessian in the states, at the forward pass"),
     "rescaling_excess": _float("tr(S)/C - 1, S the rescaling of the output error at equilibrium"),
     "equilibrium_ratio": _float("energy at equilibrium over loss"),

@@ -27,7 +27,7 @@ from pcbench.config import Config
 from pcbench.data.transforms import augment, evaluate_crop, normalise
 from pcbench.metrics import flops
 from pcbench.metrics.probe import probe
-from pcbench.metrics.theory import theory
+from pcbench.metrics.theory import THEORY
 from pcbench.networks.products import BFLOAT16
 from pcbench.training import memory
 from pcbench.training.assembly import assemble
@@ -87,7 +87,7 @@ class Program:
     batch_size: int
     mode: str
     placement: "Placement"
-    theory: bool = False  # whether `measure` includes it
+    theory: str | None = None  # what `measure` includes of it
     compile_s: float = 0.0
     _compiled: dict = field(default_factory=dict)
     _flops: float | None = None
@@ -170,7 +170,7 @@ class Program:
         if self.theory:
             weights = self.algorithm.learner.weights(carry.state.params, hyper)
             more = jax.random.fold_in(key, 2)
-            measured |= theory(self.algorithm, weights, batch, hyper, more)
+            measured |= THEORY[self.theory](self.algorithm, weights, batch, hyper, more)
         return measured
 
     def _augmented(self, key: Array, x: Array) -> Array:
