@@ -9,7 +9,7 @@ import pytest
 
 from pcbench.config import Composer, ConfigError, choices
 from pcbench.config.config import build, flatten, nest
-from pcbench.config.schema import VOCABULARY, Leaf
+from pcbench.config.schema import GROUPS, VOCABULARY, Leaf
 from pcbench.sweeps.expand import expand, single
 
 COMPOSER = Composer()
@@ -92,6 +92,15 @@ def test_configs_that_differ_in_numbers_share_a_program_and_others_do_not():
 def test_every_leaf_has_a_kind_and_a_meaning():
     assert all(leaf.kind in ("static", "dynamic", "operational") for leaf in VOCABULARY.values())
     assert all(leaf.doc for leaf in VOCABULARY.values())
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_choice_in_place_of_the_default_is_what_hydra_composes(group):
+    composer = Composer()
+    for choice in choices(group):
+        composed = composer._hydra({group: choice})
+        assert composer._tree({group: choice}) == composed
+        assert composer.compose({group: choice}, {}).run_id == build(composed).run_id
 
 
 def test_every_choice_composes_and_every_leaf_is_in_the_vocabulary():
