@@ -17,7 +17,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ class Record:
 
     def to_json(self) -> str:
         """One line, sorted keys: a record is also a line of a published JSONL."""
-        return _canonical(asdict(self))
+        return _canonical(vars(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str = "record") -> "Record":
