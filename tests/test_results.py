@@ -515,8 +515,10 @@ def test_wandb_mirror_offline(tmp_path, monkeypatch):
         warnings.simplefilter("error", UserWarning)
         assert mirror(record(test_accuracy_final=0.8125), history, settings)
     (log,) = tmp_path.rglob("run-run0.wandb")
-    content = log.read_bytes()
-    assert b"train_loss" in content and b"test_accuracy_final" in content and b"0.8125" in content
+    wanted, deadline = (b"train_loss", b"test_accuracy_final", b"0.8125"), time.monotonic() + 30
+    while not all(w in log.read_bytes() for w in wanted) and time.monotonic() < deadline:
+        time.sleep(0.1)  # wandb's own process writes the file
+    assert all(w in log.read_bytes() for w in wanted)
 
 
 def test_wandb_failure_is_a_warning(monkeypatch):
