@@ -501,7 +501,7 @@ def tune(name, overrides, trials, batch, seeds, report, retry, results, json):
 @click.pass_context
 @guarded
 def figure(ctx, name, overrides, draw_only, results, json):
-    """A chart for a paper, from conf/figure/NAME.yaml: PNG, PDF and the data as CSV.
+    """A chart for a paper, from conf/figure/NAME.yaml or a file: PNG, PDF and the data as CSV.
 
     Runs what is missing of its sweep first; OVERRIDES change that sweep.
     """
@@ -511,7 +511,7 @@ def figure(ctx, name, overrides, draw_only, results, json):
     from pcbench.results.records import Store
     from pcbench.sweeps.expand import expand
 
-    spec = figures.read_spec(name)
+    name, spec = figures.read_spec(name)
     arguments = (spec["sweep"], *overrides)
     if not draw_only:
         options = {"retry": (), "detach": False, "force": False, "results": results, "json": False}

@@ -64,24 +64,23 @@ def progress_display(total: int | None = None):
 
 
 def scores(progress) -> str:
-    parts = [
-        f"{name} {float(accuracy.mean()):.4f}"
-        for name, accuracy in (
-            ("validation", progress.validation_accuracy),
-            ("test", progress.test_accuracy),
-        )
-        if accuracy is not None
-    ]
+    """Means over the pack: of every split the first score, and its name once."""
+    parts, seen = [], set()
+    for name, values in progress.scores.items():
+        split, _, score = name.partition("_")
+        if split not in seen:
+            shown = split if score == "accuracy" else f"{split} {score}"
+            parts.append(f"{shown} {float(values.mean()):.4g}")
+            seen.add(split)
     return ("  " + "  ".join(parts)) if parts else ""
 
 
 def headline(record) -> str:
     row = record.row
-    # a trial of a search shows nothing of the test set
-    split, column = ("test", "test_accuracy_final")
-    if row["stage"] == "tune":
-        split, column = ("validation", "validation_accuracy_best")
-    accuracy = row.get(column)
-    shown = "" if accuracy is None else f"  {split} {accuracy:.4f}"
+    column = row.get("primary_metric") or ""
+    if row["stage"] == "tune":  # a trial of a search shows nothing of the test set
+        column = column.replace("test_", "validation_", 1).replace("_at_best_validation", "_best")
+    score = row.get(column)
+    shown = "" if score is None else f"  {column.replace('_', ' ')} {score:.4g}"
     name = f"{row['variant']} {row['dataset']} seed {row['seed']}"
     return f"{name}  {record.status}{shown}  {record.run_id}"

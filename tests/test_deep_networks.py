@@ -15,6 +15,7 @@ from pcbench.algorithms.base import loss_gradient
 from pcbench.algorithms.bp import BP
 from pcbench.algorithms.pc import PC
 from pcbench.config import ConfigError
+from pcbench.data import Facts
 from pcbench.energies.energy import per_layer, prediction_energy, squared_error, total
 from pcbench.networks.layers import Declared
 from pcbench.networks.network import Network
@@ -56,10 +57,14 @@ def run(net: Network, params, x):
 
 
 @cache
+def facts(shape, classes=10) -> Facts:
+    return Facts(shape, samples=1000, held_out=0, classes=classes, targets=1)
+
+
 def full(model: str, dataset_shape=(32, 32, 3), classes=10) -> Network:
     """The network of the YAML, at its published size."""
     config = single([f"model={model}", "algorithm=bp"])
-    return assemble(config, dataset_shape, 100, classes, 100)[0].network
+    return assemble(config, facts(dataset_shape, classes), 100)[0].network
 
 
 def parameters(net: Network) -> int:
@@ -315,7 +320,7 @@ def test_an_image_and_its_patches_as_a_sequence_are_one_input():
 )
 def test_what_cannot_be_built_is_refused_with_the_reason(overrides, shape, message):
     with pytest.raises(ConfigError, match=message):
-        assemble(single([*overrides, "algorithm=bp"]), shape, 100, 10, 100)
+        assemble(single([*overrides, "algorithm=bp"]), facts(shape), 100)
 
 
 @pytest.mark.parametrize(
@@ -326,5 +331,5 @@ def test_published_settings_compose_and_build(model, dataset):
     for rule in ("bp_se", "bp_ce", "pc_se", "pc_ce", "pn", "nn", "cn", "ipc"):
         config = single([f"preset=pcx/{model}_{dataset}_{rule}"])
         side = 56 if dataset == "tiny_imagenet" else 32
-        algorithm, _ = assemble(config, (side, side, 3), 1000, 10, 100)
+        algorithm, _ = assemble(config, facts((side, side, 3)), 100)
         assert algorithm.network.layers == int(model[-1])

@@ -11,6 +11,7 @@ from support import batch, hyper, network, relative
 
 from pcbench.algorithms.base import Batch, Unsupported
 from pcbench.config import ConfigError
+from pcbench.data import Facts
 from pcbench.energies.energy import squared_error
 from pcbench.networks import parameterisations
 from pcbench.networks.layers import Declared
@@ -30,6 +31,7 @@ from pcbench.training import optimizers
 from pcbench.training.assembly import assemble
 from pcbench.training.learner import Learner
 
+SIX = Facts((6,), samples=64, held_out=0, classes=4, targets=1)
 NAMES = ("sp", "ntp", "mup", "depth_mup")
 IMAGES = {"channels": 4, "activation": "relu", "states": "post", "bias": True}
 TOKENS = {"width": 8, "depth": 5, "heads": 2, "patch": 2, "norm": "layer", "activation": "tanh"}
@@ -179,7 +181,7 @@ def test_every_rule_learns_and_predicts_under_the_parameterisation(algorithm):
     try:
         rules = {
             name: assemble(
-                single([*overrides, f"parameterisation={name}", *extra(algorithm)]), (6,), 64, 4, 9
+                single([*overrides, f"parameterisation={name}", *extra(algorithm)]), SIX, 9
             )[0]
             for name in ("sp", "mup")
         }
@@ -407,8 +409,9 @@ def test_energies_and_their_steps_do_not_depend_on_the_batch():
     net = residual()
     rule, _ = assemble(
         single(["model=resmlp", "parameterisation=depth_mup", "model.depth=9", "model.width=8"]),
-        (6,), 64, 4, 9,
-    )  # fmt: skip
+        SIX,
+        9,
+    )
     values = numbers() | {"algorithm": hyper()["algorithm"]}
     one = batch(net, size=1)
     many = Batch(*(jnp.repeat(a, 7, 0) for a in one[:3]), one.epoch)

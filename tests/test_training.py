@@ -13,16 +13,22 @@ from support import batch, build, hyper, network
 from pcbench.algorithms.bp import BP
 from pcbench.algorithms.pc import PC
 from pcbench.config import ConfigError
+from pcbench.data import Facts
 from pcbench.metrics import flops
 from pcbench.sweeps.expand import expand, single
+from pcbench.training.assembly import assemble
 from pcbench.training.checkpoint import Checkpoint, Preempted
-from pcbench.training.datasets import Recent
+from pcbench.training.datasets import Recent, load_dataset
 from pcbench.training.epochs import epoch_lengths
 from pcbench.training.learner import Learner
 from pcbench.training.program import hyper_of
 from pcbench.training.schedules import SCHEDULES
 from pcbench.training.train import train
 
+THEORY_COLUMNS = (
+    "condition_number", "rescaling_excess", "equilibrium_ratio", "target_alignment_bp",
+    "target_alignment_pc",
+)  # fmt: skip
 SMALL = ["train.epochs=2", "model.width=16", "model.depth=3"]
 
 
@@ -217,12 +223,81 @@ def test_float64_is_float64_and_bfloat16_rounds_products_only():
 
 def test_max_steps_cuts_the_last_epoch_short():
     config = single(["train.epochs=10", "train.batch_size=100", "train.max_steps=25"])
-    assert epoch_lengths(config, 1000, 100) == [10, 10, 5]
-    assert epoch_lengths(single(["train.epochs=2", "train.batch_size=100"]), 1050, 100) == [10, 10]
+    data = Facts((4,), samples=1000, held_out=100, classes=2, targets=1)
+    assert epoch_lengths(config, data) == [10, 10, 5]
+    whole = single(["train.epochs=2", "train.batch_size=100"])
+    assert epoch_lengths(whole, data._replace(samples=1050)) == [10, 10]
     with pytest.raises(ConfigError, match="batch_size=100 is more"):
-        epoch_lengths(config, 99, 10)
+        epoch_lengths(config, data._replace(samples=99))
     with pytest.raises(ConfigError, match="holds out no sample"):
-        epoch_lengths(config, 1000, 0)
+        epoch_lengths(config, data._replace(held_out=0))
+
+
+def test_without_steps_the_initial_weights_are_measured():
+    config = single([*SMALL, "algorithm=pc", "train.max_steps=0"])
+    outcome, moved = (
+        train([config])[0],
+        train([single([*SMALL, "algorithm=pc", "optimizer.lr=0"])])[0],
+    )
+    assert outcome.arrays["history/epoch"].tolist() == [0]
+    assert outcome.metrics["weight_updates"] == 0
+    for name in ("train_loss", "test_accuracy_final", "gradient_cosine"):
+        assert outcome.metrics[name] == moved.metrics[name], "lr = 0 leaves the weights as they are"
+
+
+def test_regression_is_scored_by_its_loss_and_the_lowest_validation_loss_selects():
+    overrides = ["dataset=gaussian", "task=regression", "algorithm=bp", "train.epochs=6"]
+    small = ["dataset.samples=400", "model.width=32", "optimizer.lr=0.01"]
+    outcome = train([single([*overrides, *small])])[0]
+    validation = outcome.arrays["history/validation_loss"]
+    assert outcome.metrics["validation_loss_best"] == validation.min()
+    best = outcome.arrays["history/test_loss"][validation.argmin()]
+    assert outcome.metrics["test_loss_at_best_validation"] == best
+    assert outcome.metrics["primary_metric"] == "test_loss_at_best_validation"
+    assert outcome.metrics["primary_higher_is_better"] is False
+    assert outcome.metrics["test_loss_final"] == pytest.approx(outcome.arrays["losses/test"].mean())
+    assert "test_accuracy_final" not in outcome.metrics
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["dataset=gaussian"], "set task=regression"),
+        (["task=regression"], "set task=classification"),
+        (["dataset=gaussian", "task=regression", "task.loss=cross_entropy"], "squared_error"),
+    ],
+)
+def test_a_task_refuses_data_that_it_cannot_learn(overrides, message):
+    config = single(overrides)
+    with pytest.raises(ConfigError, match=message):
+        assemble(config, load_dataset(config, lambda tree: tree).facts, 10)
+
+
+@pytest.mark.parametrize("mode", ["map", "vmap"])
+def test_theory_in_a_pack_is_that_of_the_single_run(mode):
+    """Lanczos and solves per member, on small linear networks."""
+    for theory in ("curvature", "equilibrium", "alignment"):
+        small = ["model=linear", "model.width=8", "dataset.train_size=64", "train.batch_size=16"]
+        overrides = [*small, "train.max_steps=0", f"train.theory={theory}", "precision=float64"]
+        pack = train([single([*overrides, f"seed={s}"]) for s in range(3)], mode)
+        alone = [train([single([*overrides, f"seed={s}"])])[0] for s in range(3)]
+        names = [n for n in THEORY_COLUMNS if n in alone[0].metrics]
+        assert len(names) > (theory != "curvature")
+        for one, member in zip(alone, pack, strict=True):
+            values = [[o.metrics[name] for name in names] for o in (one, member)]
+            assert np.all(np.isfinite(values))
+            assert values[0] == pytest.approx(values[1], rel=1e-9)
+
+
+def test_measured_alignment_is_the_closed_form_of_linear_networks():
+    """bp, and pc relaxed to equilibrium, on one sample each."""
+    for rule, choices in (("bp", []), ("pc", ["algorithm.steps=2000", "algorithm.step_size=0.2"])):
+        config = single(["preset=alignment/single_update", f"algorithm={rule}", *choices,
+                         "precision=float64", "model.width=12", "dataset.inputs=12",
+                         "dataset.outputs=12", "dataset.samples=50"])  # fmt: skip
+        metrics = train([config])[0].metrics
+        closed = metrics[f"target_alignment_{rule}"]
+        assert metrics["target_alignment"] == pytest.approx(closed, abs=1e-9)
 
 
 def test_warmup_cosine_is_the_published_schedule():

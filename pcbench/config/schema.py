@@ -226,17 +226,21 @@ class Executor(Choice):
 @dataclass
 class Train:
     epochs: int = static(doc="passes over the training set", minimum=1)
-    max_steps: int | None = static(None, "stop after so many batches", minimum=1)
+    max_steps: int | None = static(
+        None, "stop after so many batches; 0: measure the initial weights", minimum=0
+    )
     batch_size: int = static(doc="samples a batch; the last incomplete batch is dropped", minimum=1)
     eval_every: int = static(1, "epochs between evaluations", minimum=1)
     probe_every: int | None = static(
         None, "epochs between measurements on the probe batch; null: only at the end", minimum=1
     )
+    probe_size: int = static(256, "training samples in the probe batch", minimum=1)
     theory: str | None = static(
         None,
-        "what the measurements include beside: the condition number of the energy (curvature), or "
-        "energy over loss and the rescaling of the error (equilibrium); see metrics/theory",
-        choices=("curvature", "equilibrium"),
+        "what the measurements include beside: the condition number of the energy (curvature), "
+        "energy over loss and the rescaling of the error (equilibrium), or the closed forms of "
+        "target alignment in linear networks (alignment); see metrics/theory",
+        choices=("curvature", "equilibrium", "alignment"),
     )
     selection: str = static(
         "validation",

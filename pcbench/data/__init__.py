@@ -9,11 +9,12 @@ they are used. `pcbench.data.transforms` (crop, flip, normalise) is imported by 
 """
 
 from pcbench.data.catalogue import available, prepare
-from pcbench.data.dataset import DataError, Dataset, Source, Split, fixed_permutation, load
+from pcbench.data.dataset import DataError, Dataset, Facts, Source, Split, fixed_permutation, load
 
 __all__ = [
     "DataError",
     "Dataset",
+    "Facts",
     "Source",
     "Split",
     "available",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,31 +21,47 @@ class DataError(Exception):
 
 class Split(NamedTuple):
     x: np.ndarray  # (N, H, W, C) uint8 for images; float32 for digits and generated data
-    y: np.ndarray  # (N,) int32
+    y: np.ndarray  # (N,) int32 labels, or (N, C) float32 targets
 
 
 class Source(NamedTuple):
     """What a dataset's `target` function returns, in the order in which it is published."""
 
-    classes: int
+    classes: int | None  # None: targets instead of labels
     train: Split
     test: Split
+
+
+class Facts(NamedTuple):
+    """What networks and tasks are built for."""
+
+    shape: tuple[int, ...]  # of one input as the network sees it: after the crop
+    samples: int  # in the training split
+    held_out: int  # in the validation split
+    classes: int | None  # of labels; None: the examples have targets
+    targets: int  # numbers in a target, 1 of labels
+
+    @property
+    def labelled(self) -> bool:
+        return self.classes is not None
 
 
 @dataclass(frozen=True)
 class Dataset:
     name: str
-    classes: int
+    classes: int | None
     train: Split
     validation: Split
     test: Split
     crop_size: int | None = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one example as the network sees it: after the crop."""
+    def facts(self) -> Facts:
         shape = self.train.x.shape[1:]
-        return shape if self.crop_size is None else (self.crop_size, self.crop_size, shape[-1])
+        if self.crop_size is not None:
+            shape = (self.crop_size, self.crop_size, shape[-1])
+        samples, held_out = len(self.train.y), len(self.validation.y)
+        return Facts(shape, samples, held_out, self.classes, math.prod(self.train.y.shape[1:]))
 
 
 def fixed_permutation(size: int) -> np.ndarray:

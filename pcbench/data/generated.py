@@ -1,4 +1,4 @@
-"""Datasets that are computed: a teacher network's labels, and two interleaved half circles.
+"""Datasets that are computed: a teacher network's labels, two half circles, Gaussian pairs.
 
 Their random seeds are part of the dataset. Each stream has its own, so that asking for more
 training samples changes neither the task nor the test split.
@@ -49,4 +49,22 @@ def two_moons(config: Mapping[str, Any]) -> Source:
 
     return Source(
         classes=2, train=sample(1, config["samples"]), test=sample(2, config["test_samples"])
+    )
+
+
+def gaussian(config: Mapping[str, Any]) -> Source:
+    """x ~ N(0, I), y ~ N(0, I), independent. Keys: `inputs`, `outputs`, `samples`,
+    `test_samples`."""
+
+    def sample(stream: int, size: int) -> Split:
+        x, y = (
+            np.random.default_rng([SEED, stream, part]).standard_normal(
+                (size, config[side]), np.float32
+            )
+            for part, side in enumerate(("inputs", "outputs"))
+        )
+        return Split(x, y)
+
+    return Source(
+        classes=None, train=sample(1, config["samples"]), test=sample(2, config["test_samples"])
     )

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
+from pcbench.networks.activations import IDENTITY
+from pcbench.networks.layers import Dense
 from pcbench.networks.network import Network
 
 
@@ -30,6 +32,17 @@ class Equilibrium(NamedTuple):
     states: tuple[Array, ...]
     errors: tuple[Array, ...]
     energy: Array  # F*
+
+
+def is_linear_chain(network: Network) -> bool:
+    """Whether the closed forms hold: each layer linear in the previous one, without biases."""
+    return all(
+        factor.sources == (k - 1,)
+        and isinstance(layer := factor.module, Dense)
+        and layer.activation is layer.source_activation is IDENTITY
+        and not layer.bias
+        for k, factor in enumerate(network.factors)
+    )
 
 
 def matrices(network: Network, weights: tuple) -> list[Array]:

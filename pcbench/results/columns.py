@@ -91,6 +91,9 @@ COLUMNS: dict[str, Column] = {
     ),
     # the same, as train.theory asks: of the pc energy with precisions 1 under squared error
     "condition_number": _float("of the energy's Hessian in the states, at the forward pass"),
+    "rescaling_norm_excess": _float("‖S‖₂ - 1"),
+    "target_alignment_bp": _float("closed form for a linear chain under bp, first order"),
+    "target_alignment_pc": _float("the same under pc at equilibrium"),
     "rescaling_excess": _float("tr(S)/C - 1, S the rescaling of the output error at equilibrium"),
     "equilibrium_ratio": _float("energy at equilibrium over loss"),
     "depth_over_width": _float("L / (γ₀² N): layers along the skips, width before the output"),

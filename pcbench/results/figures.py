@@ -10,11 +10,15 @@
     line, panel                column or columns whose values get a line, a panel each
     where                      {column: value} of the rows that are shown
     log                        axes with a logarithmic scale, of [x, y]
+    slope: true                of each line, log y against log x: in the legend and as CSV
+    labels                     {column: what it is called in the figure}
 
 A point is the mean over the runs that share x, line and panel, with its 95 % Student-t interval.
 """
 
 import csv
+import io
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -27,7 +31,7 @@ from pcbench.results.records import Store
 
 KEYS = {
     "title", "caption", "source", "sweep", "table", "x", "y", "line", "panel", "where", "log",
-    "labels",
+    "slope", "labels",
 }  # fmt: skip
 TABLES = ("rows", "history", "evaluations")
 Row = dict[str, Any]
@@ -43,11 +47,13 @@ class Point(NamedTuple):
     runs: int
 
 
-def read_spec(name: str) -> dict[str, Any]:
-    """The figure's YAML, complete. Raises ConfigError for an unknown figure, key or table."""
+def read_spec(source: str) -> tuple[str, dict[str, Any]]:
+    """(its name, the complete YAML) of a figure: a name under conf/figure or a path to a YAML file.
+    Raises ConfigError for an unknown figure, key or table."""
     from pcbench.config.compose import find_yaml, read_yaml
 
-    spec = read_yaml(find_yaml("figure", name))
+    path = Path(source) if source.endswith((".yaml", ".yml")) else find_yaml("figure", source)
+    name, spec = path.stem, read_yaml(path)
     for key in spec:
         if key not in KEYS:
             raise ConfigError(f"figure {name}: unknown key '{key}'." + nearest(key, KEYS))
@@ -60,8 +66,8 @@ def read_spec(name: str) -> dict[str, Any]:
             f"figure {name}: no table '{spec['table']}'." + nearest(spec["table"], TABLES)
         )
     for key in ("y", "line", "panel"):
-        spec[key] = [spec[key]] if isinstance(spec[key], str) else spec[key]
-    return spec
+        spec[key] = [spec[key]] if isinstance(spec[key], str) else spec[key] or []
+    return name, spec
 
 
 def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
@@ -85,12 +91,42 @@ def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
         if seen and column not in seen:
             raise ConfigError(f"the rows have no column '{column}'." + nearest(column, seen))
     if not groups:
-        raise ConfigError(f"no run of sweep '{spec['sweep']}' has {spec['x']} and {spec['y']}.")
+        raise ConfigError(
+            f"no run of sweep '{spec['sweep']}' has {spec['x']} and {' or '.join(spec['y'])}."
+        )
     found = []
     for (panel, line, x), values in groups.items():
         low, high = interval(values)
         found.append(Point(panel, line, x, sum(values) / len(values), low, high, len(values)))
     return sorted(found, key=lambda p: (_order(p.panel), _order(p.line), _order(p.x)))
+
+
+class Slope(NamedTuple):
+    panel: Any
+    line: str
+    slope: float
+    error: float | None  # standard; None of two points
+    points: int
+
+
+def slopes(drawn: list[Point]) -> list[Slope]:
+    """Of each line with two points or more, the least-squares slope of log mean against log x."""
+    lines: dict[tuple, list[tuple[float, float]]] = defaultdict(list)
+    for point in drawn:
+        if point.x > 0 and point.mean > 0:
+            lines[point.panel, point.line].append((math.log(point.x), math.log(point.mean)))
+    found = []
+    for (panel, line), pairs in lines.items():
+        n = len(pairs)
+        if n < 2:
+            continue
+        x, y = (sum(column) / n for column in zip(*pairs, strict=True))
+        spread = sum((a - x) ** 2 for a, _ in pairs)
+        slope = sum((a - x) * (b - y) for a, b in pairs) / spread
+        rest = sum((b - y - slope * (a - x)) ** 2 for a, b in pairs)
+        error = math.sqrt(rest / (n - 2) / spread) if n > 2 else None
+        found.append(Slope(panel, line, slope, error, n))
+    return found
 
 
 def table_rows(spec: Mapping[str, Any], store: Store, run_ids: Iterable[str]) -> Iterable[Row]:
@@ -128,27 +164,31 @@ def parsed(condition: str) -> Row:
 
 
 def save(name: str, spec: Mapping[str, Any], drawn: list[Point], folder: Path) -> list[Path]:
-    """NAME.csv, NAME.png and NAME.pdf under `folder`."""
-    import io
-
+    """NAME.csv, NAME.png and NAME.pdf under `folder`, NAME-slopes.csv where it has slopes."""
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(
-        [", ".join(spec["panel"]) or "panel", "line", spec["x"], "mean", "low", "high", "runs"]
-    )
-    writer.writerows(drawn)
+    panel = ", ".join(spec["panel"]) or "panel"
     paths = [folder / f"{name}.csv"]
-    with whole_file(paths[0]) as file:
-        file.write(text.getvalue().encode())
+    write_csv(paths[0], [panel, "line", spec["x"], *Point._fields[3:]], drawn)
+    if spec.get("slope"):
+        paths.append(folder / f"{name}-slopes.csv")
+        write_csv(paths[-1], [panel, *Slope._fields[1:]], slopes(drawn))
     figure = draw(spec, drawn, Figure)
     for suffix in ("png", "pdf"):
         paths.append(folder / f"{name}.{suffix}")
         with whole_file(paths[-1]) as file:
             figure.savefig(file, format=suffix, dpi=160)
     return paths
+
+
+def write_csv(path: Path, names: list[str], rows: Iterable[tuple]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows(rows)
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())
 
 
 # Distinguishable by people who see fewer colours, in print too (Wong 2011, Nature Methods 8:441);
@@ -165,6 +205,7 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
     figure = figure_class(figsize=(1 + 3.6 * columns, 0.9 + 3.0 * count), layout="constrained")
     axes = figure.subplots(count, columns, squeeze=False, sharey=True).flat
     numeric = all(isinstance(p.x, int | float) for p in drawn)
+    fits = {(s.panel, s.line): s.slope for s in slopes(drawn)} if spec.get("slope") else {}
     places = {x: n for n, x in enumerate(dict.fromkeys(p.x for p in drawn))}
     for axis, panel in zip(axes, panels, strict=False):
         for n, line in enumerate(lines):
@@ -174,7 +215,9 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
             x = [p.x if numeric else places[p.x] for p in own]
             colour = COLOURS[n % len(COLOURS)]
             marker = MARKERS[n // len(COLOURS) % len(MARKERS)] if len(own) < 60 else ""
-            axis.plot(x, [p.mean for p in own], marker + "-", color=colour, label=line, ms=4)
+            fit = fits.get((panel, line))
+            name = line if fit is None else f"{line} (slope {fit:.3f})"
+            axis.plot(x, [p.mean for p in own], marker + "-", color=colour, label=name, ms=4)
             if all(p.low is not None for p in own):
                 low, high = [p.low for p in own], [p.high for p in own]
                 axis.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)

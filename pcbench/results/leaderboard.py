@@ -10,6 +10,7 @@ nothing; both are counted. Trials of a search (``stage=tune``) are ranked only w
 """
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,8 @@ from pcbench.results.columns import COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SELECTION = "validation_accuracy_best"
 DEFAULT_METRIC = "test_accuracy_at_best_validation"
-WITHOUT_VALIDATION = "test_accuracy_final"
-PROTOCOL_METRICS = {"best_test_epoch": "test_accuracy_best_epoch"}
+PROTOCOL_METRICS = {"best_test_epoch": "test_{}_best_epoch"}
 GROUP = ("task", "dataset", "model", "parameterisation")
 SIZE = ("width", "depth", "model.widths")  # different sizes are different groups,
 DATA = tuple(  # so are different data under one name,
@@ -34,9 +33,10 @@ DATA = tuple(  # so are different data under one name,
 MARKS = ("protocol", "schema_version")  # and so is what is not comparable
 NEEDED = (
     "run_id", "status", "stage", "algorithm", "variant", "seed", "chance", "primary_metric",
-    "primary_higher_is_better", SELECTION, DEFAULT_METRIC, WITHOUT_VALIDATION,
-    *PROTOCOL_METRICS.values(),
+    "primary_higher_is_better",
 )  # fmt: skip
+SCORES = ("validation_{}_best", "test_{}_at_best_validation", "test_{}_final",
+          *PROTOCOL_METRICS.values())  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -76,9 +76,12 @@ def leaderboard(
     data = _filtered(data, where)
     leaves = _varying_leaves(data)
     groups = [c for c in (*GROUP, *SIZE, *DATA, *MARKS, *by) if c in data.column_names]
-    wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *([metric] if metric else [])])
-    primary = set(data["primary_metric"].unique().to_pylist()) & set(data.column_names)
-    selected = data.select([*wanted, *(primary - wanted.keys())]).to_pylist()
+    primary = set(data["primary_metric"].unique().to_pylist()) - {None}
+    scores = {_score(name) for name in (DEFAULT_METRIC, *primary)}
+    named = [*primary, *(column.format(score) for score in scores for column in SCORES)]
+    named = [name for name in named if name in data.column_names]
+    wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *named, *([metric] if metric else [])])
+    selected = data.select(list(wanted)).to_pylist()
     searching = "stage" in where or "stage" in by
     tuning = 0 if searching else sum(row["stage"] == "tune" for row in selected)
     if not searching:
@@ -103,7 +106,6 @@ def leaderboard(
         "metric": name,
         "higher_is_better": higher,
         "groups": ranked,
-        "selection": SELECTION,
         "where": {column: str(value) for column, value in where.items()},
         "rows": {"found": found, "ranked": len(selected), "tuning": tuning},
     }
@@ -125,13 +127,15 @@ def interval(values: list[float]) -> tuple[float | None, float | None]:
 def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_better) -> Row:
     metric = metric or _default_metric(key, rows)
     higher = _direction(metric, rows, higher_is_better)
-    validated = any(row[SELECTION] is not None for row in rows)
+    selection = SCORES[0].format(_score(_primary(rows) or DEFAULT_METRIC))
+    lowest = rows[0]["primary_higher_is_better"] is False
+    validated = any(row.get(selection) is not None for row in rows)
     variants: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         variants[row["algorithm"], row["variant"] or row["algorithm"]].append(row)
     entries = []
     for (algorithm, variant), members in variants.items():
-        for entry in _entries(members, leaves, metric, validated):
+        for entry in _entries(members, leaves, metric, selection if validated else None, lowest):
             entries.append({"rank": None, "algorithm": algorithm, "variant": variant, **entry})
     sign = -1 if higher else 1
     entries.sort(
@@ -160,18 +164,22 @@ def _concerns(metric: str, rows: list[Row]) -> bool:
     return not completed or any(row[metric] is not None for row in completed)
 
 
-def _entries(rows: list[Row], leaves: list[str], metric: str, validated: bool) -> list[Row]:
-    """The variant's scores: of the chosen config, or of each where nothing can be chosen."""
+def _entries(
+    rows: list[Row], leaves: list[str], metric: str, selection: str | None, lowest: bool
+) -> list[Row]:
+    """The variant's scores: of the config that is best (or lowest) in the column `selection`, or of
+    each where nothing can be chosen."""
     configs: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         configs[tuple(_leaf(row, leaf) for leaf in leaves)].append(row)
     differing = [i for i in range(len(leaves)) if len({key[i] for key in configs}) > 1]
     validation = {}
-    if validated:
-        scores = {key: _scores(members, SELECTION) for key, members in configs.items()}
+    if selection:
+        scores = {key: _scores(members, selection) for key, members in configs.items()}
         validation = {key: _mean(list(s.values())) for key, s in scores.items() if s}
     if validation:
-        chosen = [max(sorted(validation, key=_order), key=validation.__getitem__)]
+        best_of = min if lowest else max
+        chosen = [best_of(sorted(validation, key=_order), key=validation.__getitem__)]
     else:
         chosen = sorted(configs, key=_order)
     entries = []
@@ -203,7 +211,7 @@ def _scores(rows: list[Row], metric: str) -> dict[str, float]:
     accuracy = metric in COLUMNS and COLUMNS[metric].unit == "accuracy"
     found = {}
     for row in sorted(rows, key=lambda r: _order((r["seed"], r["run_id"]))):
-        value = row[metric] if row["status"] == "completed" else None
+        value = row.get(metric) if row["status"] == "completed" else None
         if row["status"] == "diverged" and accuracy:
             value = row["chance"] or 0.0
         if value is not None and math.isfinite(value):
@@ -212,17 +220,26 @@ def _scores(rows: list[Row], metric: str) -> dict[str, float]:
 
 
 def _default_metric(key: Row, rows: list[Row]) -> str:
+    primary = _primary(rows)
+    score = _score(primary or DEFAULT_METRIC)
+    if primary is not None and score == primary:
+        return primary  # of no split: a task's own
+    _, chosen, final, *_ = (column.format(score) for column in SCORES)
     if key.get("protocol") in PROTOCOL_METRICS:
-        return PROTOCOL_METRICS[key["protocol"]]
+        return PROTOCOL_METRICS[key["protocol"]].format(score)
     completed = [row for row in rows if row["status"] == "completed"]
-    primary = {row["primary_metric"] for row in rows} - {None}
-    if len(primary) == 1 and (name := primary.pop()) in rows[0]:
-        unit = COLUMNS[name].unit if name in COLUMNS else ""
-        if unit != "accuracy":  # which of the test accuracies is decided below
-            return name
-    if any(row[DEFAULT_METRIC] is None for row in completed):
-        return WITHOUT_VALIDATION
-    return DEFAULT_METRIC
+    return final if any(row.get(chosen) is None for row in completed) else chosen
+
+
+def _primary(rows: list[Row]) -> str | None:
+    """The primary metric of a group's task; of several (runs with and without validation) any."""
+    return min({row["primary_metric"] for row in rows} - {None}, default=None)
+
+
+def _score(column: str) -> str:
+    """``test_accuracy_final`` → ``accuracy``; any other name is itself."""
+    found = re.fullmatch(r"test_(\w+)_(final|at_best_validation|best_epoch)", column)
+    return found[1] if found else column
 
 
 def _direction(metric: str, rows: list[Row], higher_is_better: bool | None) -> bool:
@@ -231,8 +248,9 @@ def _direction(metric: str, rows: list[Row], higher_is_better: bool | None) -> b
     if metric in COLUMNS and COLUMNS[metric].higher_is_better is not None:
         return COLUMNS[metric].higher_is_better
     for row in rows:
-        if row["primary_metric"] == metric and row["primary_higher_is_better"] is not None:
-            return row["primary_higher_is_better"]
+        named, higher = row["primary_metric"], row["primary_higher_is_better"]
+        if named is not None and higher is not None and _score(named) == _score(metric):
+            return higher
     if metric not in COLUMNS and not rows:  # no groups: nothing to rank
         return True
     ranked = [n for n, c in COLUMNS.items() if c.higher_is_better is not None]

@@ -168,7 +168,7 @@ def _note(board: Board) -> str:
     notes = [
         "mean [95 % Student-t interval over seeds, not clipped]; diverged runs score chance on "
         "accuracies; failed runs score nothing.",
-        f"Of several configs the one with the best mean {board['selection']} is shown; without a "
+        "Of several configs the one with the best mean validation score is shown; without a "
         "validation set every config is an entry.",
     ]
     if board["rows"]["tuning"]:

@@ -43,15 +43,12 @@ def check(configs: list[Config]) -> None:
     ConfigError."""
     from pcbench.training.assembly import assemble
 
-    facts: dict[tuple, tuple] = {}
+    found: dict[tuple, data.Facts] = {}
     for config in {config.static_key: config for config in configs}.values():
         key = (str(config["dataset"]), fraction := config["train.validation_fraction"])
-        if key not in facts:
-            found = data.load(config["dataset"], fraction)
-            facts[key] = len(found.train.y), len(found.validation.y), found.shape, found.classes
-        samples, held_out, shape, classes = facts[key]
-        steps = sum(epoch_lengths(config, samples, held_out))
-        assemble(config, shape, samples, classes, steps)
+        if key not in found:
+            found[key] = data.load(config["dataset"], fraction).facts
+        assemble(config, found[key], sum(epoch_lengths(config, found[key])))
 
 
 def run_pack(

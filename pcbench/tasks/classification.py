@@ -4,17 +4,23 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from pcbench.data.dataset import Facts
 from pcbench.energies.energy import LOSSES, Loss
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Static: the number of classes and the output energy."""
-
-    classes: int
+    data: Facts
     loss: str = "squared_error"
+
+    higher_is_better = True
+
+    def __post_init__(self):
+        if not self.data.labelled:
+            raise ValueError("the dataset has targets, not labels: set task=regression.")
 
     @property
     def output_energy(self) -> Loss:
@@ -22,17 +28,19 @@ class Classification:
 
     @property
     def outputs(self) -> int:
-        return self.classes
+        return self.data.classes
 
     @property
     def chance(self) -> float:
-        """The score of guessing, which a diverged run is given."""
-        return 1.0 / self.classes
+        return 1.0 / self.data.classes
 
-    def target(self, labels: Array) -> Array:
-        """(B,) labels → (B, classes) one-hot targets."""
-        return jax.nn.one_hot(labels, self.classes, dtype=jnp.result_type(float))
+    def target(self, y: Array) -> Array:
+        """One-hot."""
+        return jax.nn.one_hot(y, self.data.classes, dtype=jnp.result_type(float))
 
-    def answer(self, outputs: Array) -> Array:
-        """(B, classes) outputs → (B,) predicted labels."""
-        return jnp.argmax(outputs, -1)
+    def evaluate(self, algorithm, weights, batch, hyper):
+        outputs = algorithm.predict(weights, batch.x, hyper)
+        return {"predictions": jnp.argmax(outputs, -1).astype(jnp.int32)}
+
+    def score(self, found, y):
+        return {"accuracy": np.mean(found["predictions"] == y, -1)}

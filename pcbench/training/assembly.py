@@ -4,16 +4,21 @@ from typing import Any
 
 from pcbench.algorithms.base import Algorithm, Sizes, Unsupported
 from pcbench.config import Config, ConfigError, load_target
+from pcbench.data.dataset import Facts
+from pcbench.tasks.task import Task
 from pcbench.training.learner import Learner
 from pcbench.training.schedules import SCHEDULES
 
 
-def assemble(
-    config: Config, data_shape: tuple[int, ...], samples: int, classes: int, steps: int
-) -> tuple[Algorithm, Any]:
-    """(rule, task) of a config's static leaves; `samples` in the training set, `steps`: all batches
-    of the run. Raises ConfigError for choices that do not go together. Compiles nothing."""
-    task = load_target(config["task.target"])(classes, config["task.loss"])
+def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
+    """(rule, task) of a config's static leaves; `steps`: all batches of the run. Raises ConfigError
+    for choices that do not go together. Compiles nothing."""
+    try:
+        task = load_target(config["task.target"])(data, config["task.loss"])
+    except ValueError as error:
+        raise ConfigError(
+            f"task={config['task.name']} with dataset={config['dataset.name']}: {error}"
+        ) from error
     optimizer = config["optimizer"]
     kinds = {path: leaf.kind for path, leaf in config.leaves.items()}
 
@@ -26,7 +31,7 @@ def assemble(
         }
 
     try:
-        network = load_target(config["model.target"])(config["model"], data_shape, task.outputs)
+        network = load_target(config["model.target"])(config["model"], data.shape, task.outputs)
         learner = Learner(
             network,
             load_target(config["parameterisation.target"])(**choices("parameterisation")),
@@ -38,7 +43,7 @@ def assemble(
             task.output_energy,
             learner,
             **choices("algorithm"),
-            sizes=Sizes(samples, config["train.batch_size"]),
+            sizes=Sizes(data.samples, config["train.batch_size"]),
         )
     except (Unsupported, ValueError) as error:
         raise ConfigError(

@@ -29,16 +29,20 @@ class Recent(OrderedDict):
 
 
 class DeviceData(NamedTuple):
-    """Training samples and held-out inputs on the devices, the held-out labels here."""
+    """Samples on the devices; the held-out labels (or targets) here, too."""
 
     train: tuple[jax.Array, jax.Array]
-    held_out: jax.Array  # inputs of validation and test, one after the other
+    held_out: tuple[jax.Array, jax.Array]  # of validation and test, one after the other
     labels: dict[str, np.ndarray]  # validation (absent when nothing is held out), test
-    shape: tuple[int, ...]
-    classes: int
+    facts: data.Facts
 
 
 _datasets = Recent(2)
+
+
+def on_device(x: np.ndarray, y: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    integers = np.issubdtype(y.dtype, np.integer)
+    return jnp.asarray(x), jnp.asarray(y, jnp.int32 if integers else y.dtype)
 
 
 def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) -> DeviceData:
@@ -49,11 +53,10 @@ def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) 
         loaded = data.load(config["dataset"], config["train.validation_fraction"])
         held_out = {"validation": loaded.validation, "test": loaded.test}
         held_out = {name: split for name, split in held_out.items() if len(split.y)}
-        x = np.concatenate([split.x for split in held_out.values()])
-        y = loaded.train.y.astype(np.int32)
-        train, inputs = place(((jnp.asarray(loaded.train.x), jnp.asarray(y)), jnp.asarray(x)))
+        both = [np.concatenate(column) for column in zip(*held_out.values(), strict=True)]
+        train, evaluated = place((on_device(*loaded.train), on_device(*both)))
         labels = {name: split.y for name, split in held_out.items()}
-        return DeviceData(train, inputs, labels, loaded.shape, loaded.classes)
+        return DeviceData(train, evaluated, labels, loaded.facts)
 
     key = (
         str(config["dataset"]),

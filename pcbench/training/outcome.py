@@ -68,23 +68,30 @@ def _unstacked(group: str, arrays: Mapping[str, np.ndarray]) -> list[dict[str, n
 
 
 def member_outcome(
-    log: Log, member: int, params: Any, answers: Mapping[str, np.ndarray], selection: str
+    log: Log,
+    member: int,
+    params: Any,
+    found: Mapping[str, np.ndarray],
+    selection: str,
+    higher_is_better: bool,
 ) -> Outcome:
-    """A diverged member's record ends where the divergence was seen: its weights, predictions and
-    probe are undefined, and equal those of a run that was alone in its pack."""
+    """`found`: per member and example of the test set. A diverged member's record ends where the
+    divergence was seen: its weights, predictions and probe are undefined, and equal those of a run
+    that was alone in its pack."""
     end = int(log.diverged[member]) or np.inf
     arrays = {}
     for group, rows in (("history", log.evaluations), ("probe", log.probes)):
         kept = [row for row in rows if row["epoch"][member] <= end]
         for name in kept[0] if kept else ():
             arrays[f"{group}/{name}"] = np.stack([row[name][member] for row in kept])
+    scores = _scores(arrays, selection, higher_is_better)
     if end < np.inf:
-        return Outcome("diverged", _scores(arrays, selection), arrays)
+        return Outcome("diverged", scores, arrays)
     arrays |= {
         "weights/" + jax.tree_util.keystr(path, simple=True, separator="/"): leaf[member]
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    arrays["predictions/test"] = answers["test"][member]
+    arrays |= {f"{name}/test": values[member] for name, values in found.items()}
     probes = {n.removeprefix("probe/"): v for n, v in arrays.items() if n.startswith("probe/")}
     probe = {n: float(v[-1]) for n, v in probes.items() if v.ndim == 1 and n != "epoch"}
     by_layer = [
@@ -92,17 +99,28 @@ def member_outcome(
         for name in PER_LAYER
         for layer, value in enumerate(probes[name][-1] if name in probes else (), start=1)
     ]
-    return Outcome("completed", _scores(arrays, selection) | probe, arrays, by_layer)
+    return Outcome("completed", scores | probe, arrays, by_layer)
 
 
-def _scores(arrays: Mapping[str, np.ndarray], selection: str) -> dict[str, float]:
-    """Only `selection=best_test_epoch`, a published protocol, looks at the test set."""
-    test, validation = arrays["history/test_accuracy"], arrays.get("history/validation_accuracy")
-    scores = {"test_accuracy_final": float(test[-1])}
+def _scores(arrays: Mapping[str, np.ndarray], selection: str, higher_is_better: bool) -> dict:
+    """Columns of the row. The first score chooses the epoch; only `selection=best_test_epoch`, a
+    published protocol, looks at the test set for it."""
+    history = {
+        name.removeprefix("history/"): values
+        for name, values in arrays.items()
+        if name.startswith("history/")
+    }
+    scores = {n.removeprefix("test_"): v for n, v in history.items() if n.startswith("test_")}
+    primary, best_of = next(iter(scores)), np.argmax if higher_is_better else np.argmin
+    columns = {f"test_{name}_final": float(values[-1]) for name, values in scores.items()}
+    validation = history.get(f"validation_{primary}")
+    column = f"test_{primary}_final"
     if validation is not None:
-        best = int(np.argmax(validation))
-        scores["validation_accuracy_best"] = float(validation[best])
-        scores["test_accuracy_at_best_validation"] = float(test[best])
+        best = int(best_of(validation))
+        columns[f"validation_{primary}_best"] = float(validation[best])
+        column = f"test_{primary}_at_best_validation"
+        columns[column] = float(scores[primary][best])
     if selection == "best_test_epoch":
-        scores["test_accuracy_best_epoch"] = float(test.max())
-    return scores
+        column = f"test_{primary}_best_epoch"
+        columns[column] = float(scores[primary][best_of(scores[primary])])
+    return columns | {"primary_metric": column, "primary_higher_is_better": higher_is_better}

@@ -24,16 +24,17 @@ from jax.sharding import PartitionSpec as P
 
 from pcbench.algorithms.base import Algorithm, Batch, State
 from pcbench.config import Config
+from pcbench.data.dataset import Facts
 from pcbench.data.transforms import augment, evaluate_crop, normalise
 from pcbench.metrics import flops
 from pcbench.metrics.probe import probe
 from pcbench.metrics.theory import THEORY
 from pcbench.networks.products import BFLOAT16
+from pcbench.tasks.task import Task
 from pcbench.training import memory
 from pcbench.training.assembly import assemble
 
 MODES = ("none", "map", "vmap")
-PROBE_SIZE = 256
 EVALUATION_BATCH = 1000  # bounds the memory of an evaluation
 ROLES = ("weights", "order", "augmentation", "noise", "probe")  # of random keys; only append
 
@@ -82,12 +83,13 @@ class Program:
     """Compiled functions of one static config, for packs of one size in one mode."""
 
     algorithm: Algorithm
-    task: Any
+    task: Task
     dataset: Mapping  # the composed `dataset` group
     batch_size: int
     mode: str
     placement: "Placement"
-    theory: str | None = None  # what `measure` includes of it
+    probe_size: int
+    theory: str | None  # what `measure` includes of it
     compile_s: float = 0.0
     _compiled: dict = field(default_factory=dict)
     _flops: float | None = None
@@ -143,25 +145,26 @@ class Program:
         state, _ = jax.lax.scan(step, carry.state, batches)
         return Carry(state, epoch + 1)
 
-    def _evaluate(self, carry: Carry, hyper: dict, x: Array) -> dict[str, Array]:
-        """The answer to every input, and whether all weights are finite."""
+    def _evaluate(self, carry: Carry, hyper: dict, x: Array, y: Array) -> tuple[dict, Array]:
+        """(what the task finds for every example, whether all weights are finite)."""
         weights = self.algorithm.learner.weights(carry.state.params, hyper)
         n = x.shape[0]
         size = min(EVALUATION_BATCH, n)
         index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
 
-        def answer(rows):
+        def of_rows(rows):
             images = evaluate_crop(x[rows], self.dataset["crop_size"])
-            outputs = self.algorithm.predict(weights, self._normalised(images), hyper)
-            return self.task.answer(outputs)
+            batch = Batch(self._normalised(images), self.task.target(y[rows]), rows, carry.epoch)
+            return self.task.evaluate(self.algorithm, weights, batch, hyper)
 
-        answers = jax.lax.map(answer, index).reshape(-1)[:n]
-        return {"answers": answers.astype(jnp.int32), "finite": _finite(carry.state.params)}
+        found = jax.lax.map(of_rows, index)
+        found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], found)
+        return found, _finite(carry.state.params)
 
     def _measure(self, carry: Carry, hyper: dict, x: Array, y: Array) -> dict[str, Array]:
-        """The probe metrics on PROBE_SIZE training samples chosen by the seed."""
+        """The probe metrics on `probe_size` training samples chosen by the seed."""
         key = member_key(hyper, "probe")
-        size = min(PROBE_SIZE, x.shape[0])
+        size = min(self.probe_size, x.shape[0])
         index = jax.random.permutation(key, x.shape[0])[:size]
         images = evaluate_crop(x[index], self.dataset["crop_size"])
         epoch = jnp.maximum(carry.epoch - 1, 0)
@@ -193,7 +196,7 @@ class Program:
             jax.ShapeDtypeStruct((self.batch_size, *x.shape[1:]), x.dtype),
         )
         state = jax.eval_shape(self.algorithm.init, jax.random.key(0))
-        labels = jax.ShapeDtypeStruct((self.batch_size,), y.dtype)
+        labels = jax.ShapeDtypeStruct((self.batch_size, *y.shape[1:]), y.dtype)
         target = jax.eval_shape(self.task.target, labels)
         zero = jax.ShapeDtypeStruct((), jnp.int32)
         batch = Batch(images, target, jax.ShapeDtypeStruct((self.batch_size,), jnp.int32), zero)
@@ -231,22 +234,21 @@ class Placement:
         return spread
 
 
-def build(
-    config: Config,
-    data_shape: tuple[int, ...],
-    samples: int,
-    classes: int,
-    steps: int,
-    mode: str,
-    placement: Placement,
-) -> Program:
-    """A `Program` from a config's static leaves; `samples` in the training set, `steps`: all
-    batches of the run."""
-    algorithm, task = assemble(config, data_shape, samples, classes, steps)
+def build(config: Config, data: Facts, steps: int, mode: str, placement: Placement) -> Program:
+    """A `Program` from a config's static leaves; `steps`: all batches of the run."""
+    algorithm, task = assemble(config, data, steps)
     plain = {"mean": [0.0], "std": [1.0], "crop_size": None, "crop_padding": 0, "flip": False}
     dataset = plain | config["dataset"]  # a dataset's YAML need not speak of them
-    batch_size, with_theory = config["train.batch_size"], config["train.theory"]
-    return Program(algorithm, task, dataset, batch_size, mode, placement, with_theory)
+    return Program(
+        algorithm,
+        task,
+        dataset,
+        config["train.batch_size"],
+        mode,
+        placement,
+        config["train.probe_size"],
+        config["train.theory"],
+    )
 
 
 def _finite(tree) -> Array:

@@ -17,13 +17,13 @@ from pcbench.training.program import MODES, Placement, Program, build, hyper_of,
 
 
 class Progress(NamedTuple):
-    """What an observer is told after each epoch; accuracies per member, None when not evaluated."""
+    """What an observer is told after each epoch: scores per member, such as `test_accuracy`, none
+    when not evaluated."""
 
     epoch: int
     epochs: int
     steps: int
-    validation_accuracy: np.ndarray | None
-    test_accuracy: np.ndarray | None
+    scores: dict[str, np.ndarray]
 
 
 _programs = Recent(64)
@@ -60,41 +60,34 @@ class Pack:
         self.saved = self.clock
         place = Placement(self.size)
         self.data = load_dataset(self.config, place.shared, place.devices)
-        held_out = len(self.data.labels.get("validation", ()))
-        self.lengths = epoch_lengths(self.config, self.data.train[0].shape[0], held_out)
+        self.lengths = epoch_lengths(self.config, self.data.facts)
         self.program: Program = _programs.obtain(
             (self.config.static_key, mode, self.size),
-            lambda: build(
-                self.config,
-                self.data.shape,
-                self.data.train[0].shape[0],
-                self.data.classes,
-                sum(self.lengths),
-                mode,
-                place,
-            ),
+            lambda: build(self.config, self.data.facts, sum(self.lengths), mode, place),
         )
         self.compiled_before = self.program.compile_s
         self.hyper = place.members(hyper_of(configs))
         self.log = Log(self.size)
-        self.answers: dict[str, np.ndarray] = {}  # per split (members, samples), the last ones
+        self.found: dict[str, np.ndarray] = {}  # of the test set, (members, samples), the last one
 
     def train(self, observe: Callable[[Progress], None]) -> list[Outcome]:
         every, probe_every = self.config["train.eval_every"], self.config["train.probe_every"]
         carry = self._restored(self.program.call("init", None, self.hyper))
+        if not self.lengths:
+            scores = self._evaluate(carry, 0)
+            self._probe(carry, 0)
+            observe(Progress(0, 0, 0, scores))
         for epoch in range(len(self.log.step_s) + 1, len(self.lengths) + 1):
             carry = self._epoch(carry, self.lengths[epoch - 1])
             last = epoch == len(self.lengths)
-            scores: dict = {}
+            scores: dict[str, np.ndarray] = {}
             if epoch % every == 0 or last:
                 scores = self._evaluate(carry, epoch)
                 if self.log.diverged.all():
                     break
             if last or (probe_every and epoch % probe_every == 0):
                 self._probe(carry, epoch)
-            validation, test = scores.get("validation_accuracy"), scores.get("test_accuracy")
-            steps = sum(self.lengths[:epoch])
-            observe(Progress(epoch, len(self.lengths), steps, validation, test))
+            observe(Progress(epoch, len(self.lengths), sum(self.lengths[:epoch]), scores))
             if not last:
                 self._keep(carry)
         return self._outcomes(carry)
@@ -108,15 +101,16 @@ class Pack:
         return carry
 
     def _evaluate(self, carry, epoch: int) -> dict[str, np.ndarray]:
-        result = self.program.call("evaluate", carry, self.hyper, self.data.held_out)
-        result = jax.device_get(result)
-        scores, start = {"epoch": np.full(self.size, epoch)}, 0
-        for name, labels in self.data.labels.items():
-            self.answers[name] = result["answers"][:, start : start + len(labels)]
-            scores[f"{name}_accuracy"] = np.mean(self.answers[name] == labels, axis=1)
+        result = self.program.call("evaluate", carry, self.hyper, *self.data.held_out)
+        found, finite = jax.device_get(result)
+        scores, start = {}, 0
+        for split, labels in self.data.labels.items():
+            self.found = {k: v[:, start : start + len(labels)] for k, v in found.items()}
+            of_split = self.program.task.score(self.found, labels)
+            scores |= {f"{split}_{name}": score for name, score in of_split.items()}
             start += len(labels)
-        self.log.evaluations.append(scores)
-        self.log.diverged[~result["finite"] & (self.log.diverged == 0)] = epoch
+        self.log.evaluations.append({"epoch": np.full(self.size, epoch), **scores})
+        self.log.diverged[~finite & (self.log.diverged == 0)] = epoch
         return scores
 
     def _probe(self, carry, epoch: int) -> None:
@@ -153,9 +147,10 @@ class Pack:
 
     def _outcomes(self, carry) -> list[Outcome]:
         algorithm, params = self.program.algorithm, jax.device_get(carry.state.params)
+        seconds = np.median(self.log.step_s) if self.log.step_s else np.nan
         shared = {
             "compile_s": self.program.compile_s - self.compiled_before,
-            "step_ms": 1e3 * float(np.median(self.log.step_s)) / self.size,
+            "step_ms": 1e3 * float(seconds) / self.size,
             "flops_per_step": self.program.flops_per_step(self.hyper, *self.data.train),
             "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(params)),
             "chance": self.program.task.chance,
@@ -166,7 +161,12 @@ class Pack:
         outcomes = []
         for member in range(self.size):
             outcome = member_outcome(
-                self.log, member, params, self.answers, self.config["train.selection"]
+                self.log,
+                member,
+                params,
+                self.found,
+                self.config["train.selection"],
+                self.program.task.higher_is_better,
             )
             epochs = int(self.log.diverged[member]) or len(self.lengths)
             steps = sum(self.lengths[:epochs])

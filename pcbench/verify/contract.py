@@ -52,8 +52,7 @@ class Subject:
         return self._assembled(self.config)[0]
 
     def _assembled(self, config: Config):
-        data = self.data
-        return assemble(config, data.shape, len(data.train[1]), data.classes, STEPS)
+        return assemble(config, self.data.facts, STEPS)
 
     def hyper(self, config: Config | None = None) -> dict:
         """The numbers of a run."""

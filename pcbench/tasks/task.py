@@ -1,0 +1,45 @@
+"""What a task is: what is learned from, and how it is scored."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from jax import Array
+
+from pcbench.algorithms.base import Algorithm, Batch, Hyper
+from pcbench.energies.energy import Loss
+
+
+class Task(Protocol):
+    """Static. Scores are named without their split: ``accuracy`` becomes ``test_accuracy_final``
+    and so on; the first one that `score` gives is the primary metric."""
+
+    higher_is_better: bool
+
+    @property
+    def output_energy(self) -> Loss: ...
+
+    @property
+    def outputs(self) -> int:
+        """Units of the network's output."""
+        ...
+
+    @property
+    def chance(self) -> float | None:
+        """The score of guessing, which a diverged run is given; None: it scores nothing."""
+        ...
+
+    def target(self, y: Array) -> Array:
+        """The dataset's labels (B,) or targets (B, C) → what the output is to be, (B, C)."""
+        ...
+
+    def evaluate(
+        self, algorithm: Algorithm, weights: object, batch: Batch, hyper: Hyper
+    ) -> dict[str, Array]:
+        """Per example of the batch, (B,) each; kept for the test set under these names."""
+        ...
+
+    def score(self, found: Mapping[str, np.ndarray], y: np.ndarray) -> dict[str, np.ndarray]:
+        """From (members, n) of all examples of a split, and their labels or targets: scores
+        (members,)."""
+        ...
