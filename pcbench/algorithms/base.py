@@ -21,6 +21,15 @@ from pcbench.networks.network import Network
 
 Hyper = dict[str, dict[str, Array]]
 
+# What a rule may offer beside learning. With `trained: Trained`, x an input (B, …), y an output
+# (B, C), all on the scales that the rule learns from:
+ABILITIES = (
+    "predict",  # (weights, x, hyper) → y
+    "generate",  # (trained, y, hyper, key) → an input for it, (B, D) flattened
+    "reconstruct",  # (trained, x, y, hyper, key) → the output again, from the states inferred of it
+    "recall",  # (trained, x, y, known, hyper, key) → y with its unknown elements filled in
+)
+
 
 class Batch(NamedTuple):
     """Inputs (B, …), targets (B, C), the samples' places in the training set (B,), the epoch ()."""
@@ -49,6 +58,13 @@ class State(NamedTuple):
     optimizer: Any  # of the weights
     memory: Any  # the rule's own: () for a rule that remembers nothing
     step: Array  # weight updates so far, ()
+
+
+class Trained(NamedTuple):
+    """What an evaluation is given of a run's state."""
+
+    weights: Any  # effective
+    memory: Any
 
 
 class Info(NamedTuple):
@@ -115,6 +131,12 @@ class Algorithm:
     def states(self, weights: Any, x: Array, hyper: Hyper) -> tuple:
         """The states of a prediction for inputs (B, …), one entry per factor."""
         return self.network.forward(weights, x)
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What the rule can be asked for, of `predict` (here), `generate`, `reconstruct` and
+        `recall`: the methods that it has. A task names those that it needs."""
+        return frozenset(name for name in ABILITIES if hasattr(self, name))
 
     def predict(self, weights: Any, x: Array, hyper: Hyper) -> Array:
         """Outputs (B, C) for inputs (B, …); logits under cross-entropy."""

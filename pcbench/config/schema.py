@@ -96,9 +96,7 @@ class Algorithm(Choice):
         choices=("feedforward", "zeros", "previous", "persistent"),
     )
     free_steps: int = static(0, "relaxation steps of the free phase (energy=hopfield)", minimum=0)
-    eval_steps: int = static(
-        0, "relaxation steps before an output is read (energy=hopfield)", minimum=0
-    )
+    eval_steps: int = static(0, "relaxation steps before an output is read", minimum=0)
     points: int = static(4, "N: strengths of the nudging on a circle; even", minimum=2)
     warmup: int = static(0, "relaxation steps before the first weight update", minimum=0)
     interval: int = static(1, "relaxation steps from one weight update to the next", minimum=1)
@@ -132,6 +130,14 @@ class Algorithm(Choice):
         0.0, "λ: weight decay of the feedback weights, damping of Gauss-Newton targets", minimum=0
     )
 
+    generative_weight: float = dynamic(
+        doc="weight of the energy of top-down predictions", minimum=0
+    )
+    discriminative_weight: float = dynamic(
+        doc="weight of the energy of bottom-up predictions", minimum=0
+    )
+    input_error: bool = static(True, "the input nodes of a graph are predicted, too")
+
 
 @dataclass
 class Model(Choice):
@@ -149,6 +155,13 @@ class Model(Choice):
     patch: int = static(4, "side of the square patches that an image is cut into", minimum=1)
     heads: int = static(4, "attention heads; they divide the width", minimum=1)
     norm: str = static("layer", "normalisation per token in each block", choices=("layer", "none"))
+
+    topology: str = static(
+        "layered", "which nodes of a graph are joined",
+        choices=("layered", "full", "sparse", "regions", "cyclic"),
+    )  # fmt: skip
+    density: float = static(1.0, "share of a sparse graph's connections", above=0, maximum=1)
+    regions: int = static(1, "groups that a graph's hidden nodes are divided into", minimum=1)
 
 
 @dataclass

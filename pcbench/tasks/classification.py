@@ -1,4 +1,8 @@
-"""Classification: the input is clamped, the label is to be predicted; scored by accuracy."""
+"""Classification: the input is clamped, the label is to be predicted; scored by accuracy.
+
+Of rules that can generate an input for a label, `generation_rmse` is the distance of what they make
+from the mean of the class, per pixel, on the scale of the network's inputs.
+"""
 
 from dataclasses import dataclass
 
@@ -17,6 +21,7 @@ class Classification:
     loss: str = "squared_error"
 
     higher_is_better = True
+    needs = ("predict",)
 
     def __post_init__(self):
         if not self.data.labelled:
@@ -34,13 +39,33 @@ class Classification:
     def chance(self) -> float:
         return 1.0 / self.data.classes
 
-    def target(self, y: Array) -> Array:
-        """One-hot."""
-        return jax.nn.one_hot(y, self.data.classes, dtype=jnp.result_type(float))
+    def pair(self, x, y):
+        return x, jax.nn.one_hot(y, self.data.classes, dtype=jnp.result_type(float))
 
-    def evaluate(self, algorithm, weights, batch, hyper):
-        outputs = algorithm.predict(weights, batch.x, hyper)
-        return {"predictions": jnp.argmax(outputs, -1).astype(jnp.int32)}
+    def evaluate(self, algorithm, trained, batch, hyper, key):
+        outputs = algorithm.predict(trained.weights, batch.x, hyper)
+        found = {"predictions": jnp.argmax(outputs, -1).astype(jnp.int32)}
+        if "generate" in algorithm.abilities:
+            made = algorithm.generate(trained, batch.target, hyper, key)
+            found["generation_errors"] = jnp.mean((made - flat(batch.x)) ** 2, -1)
+        return found
 
-    def score(self, found, y):
-        return {"accuracy": np.mean(found["predictions"] == y, -1)}
+    def score(self, found, images, y):
+        scores = {"accuracy": np.mean(found["predictions"] == y, -1)}
+        if "generation_errors" in found:
+            square = np.mean(found["generation_errors"], -1) - within_classes(images(), y)
+            scores["generation_rmse"] = np.sqrt(np.maximum(square, 0))
+        return scores
+
+
+def flat(x: Array) -> Array:
+    return x.reshape(x.shape[0], -1)
+
+
+def within_classes(x: np.ndarray, y: np.ndarray) -> float:
+    """Mean squared distance, per pixel, of an example from the mean of its class. What a generated
+    image's error exceeds it by is its distance from that mean."""
+    x = x.reshape(len(x), -1).astype(np.float64)
+    means = {label: x[y == label].mean(0) for label in np.unique(y)}
+    squares = sum(np.sum((x[y == label] - mean) ** 2) for label, mean in means.items())
+    return float(squares / x.size)

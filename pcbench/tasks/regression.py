@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from pcbench.data.dataset import Facts
 from pcbench.energies.energy import Loss, squared_error
@@ -17,6 +16,7 @@ class Regression:
 
     higher_is_better = False
     chance = None
+    needs = ("predict",)
 
     def __post_init__(self):
         if self.data.labelled:
@@ -32,12 +32,12 @@ class Regression:
     def outputs(self) -> int:
         return self.data.targets
 
-    def target(self, y: Array) -> Array:
-        return y.astype(jnp.result_type(float))
+    def pair(self, x, y):
+        return x, y.astype(jnp.result_type(float))
 
-    def evaluate(self, algorithm, weights, batch, hyper):
-        outputs = algorithm.predict(weights, batch.x, hyper)
+    def evaluate(self, algorithm, trained, batch, hyper, key):
+        outputs = algorithm.predict(trained.weights, batch.x, hyper)
         return {"losses": squared_error(outputs, batch.target)}
 
-    def score(self, found, y):
+    def score(self, found, images, y):
         return {"loss": np.mean(found["losses"], -1)}

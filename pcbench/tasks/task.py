@@ -1,12 +1,12 @@
 """What a task is: what is learned from, and how it is scored."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
 from jax import Array
 
-from pcbench.algorithms.base import Algorithm, Batch, Hyper
+from pcbench.algorithms.base import Algorithm, Batch, Hyper, Trained
 from pcbench.energies.energy import Loss
 
 
@@ -29,17 +29,28 @@ class Task(Protocol):
         """The score of guessing, which a diverged run is given; None: it scores nothing."""
         ...
 
-    def target(self, y: Array) -> Array:
-        """The dataset's labels (B,) or targets (B, C) → what the output is to be, (B, C)."""
+    def pair(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Normalised examples (B, …) and their labels (B,) or targets (B, C) → what the input is
+        held at, (B, …), and what the output is to be, (B, outputs)."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The abilities that a rule must have."""
         ...
 
     def evaluate(
-        self, algorithm: Algorithm, weights: object, batch: Batch, hyper: Hyper
+        self, algorithm: Algorithm, trained: Trained, batch: Batch, hyper: Hyper, key: Array
     ) -> dict[str, Array]:
         """Per example of the batch, (B,) each; kept for the test set under these names."""
         ...
 
-    def score(self, found: Mapping[str, np.ndarray], y: np.ndarray) -> dict[str, np.ndarray]:
-        """From (members, n) of all examples of a split, and their labels or targets: scores
-        (members,)."""
+    def score(
+        self,
+        found: Mapping[str, np.ndarray],
+        images: Callable[[], np.ndarray],
+        y: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """From (members, n) of all n examples of a split, what gives their normalised inputs, and
+        their labels or targets: scores (members,)."""
         ...

@@ -49,4 +49,10 @@ def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
         raise ConfigError(
             f"algorithm={config['algorithm.name']} with model={config['model.name']}: {error}"
         ) from error
+    missing = [name for name in task.needs if name not in rule.abilities]
+    if missing:
+        raise ConfigError(
+            f"task={config['task.name']} needs a rule that can {' and '.join(missing)}; "
+            f"algorithm={config['algorithm.name']} with model={config['model.name']} cannot."
+        )
     return rule, task

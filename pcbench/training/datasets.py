@@ -33,7 +33,8 @@ class DeviceData(NamedTuple):
 
     train: tuple[jax.Array, jax.Array]
     held_out: tuple[jax.Array, jax.Array]  # of validation and test, one after the other
-    labels: dict[str, np.ndarray]  # validation (absent when nothing is held out), test
+    images: dict[str, np.ndarray]  # validation (absent when nothing is held out), test
+    labels: dict[str, np.ndarray]
     facts: data.Facts
 
 
@@ -55,8 +56,10 @@ def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) 
         held_out = {name: split for name, split in held_out.items() if len(split.y)}
         both = [np.concatenate(column) for column in zip(*held_out.values(), strict=True)]
         train, evaluated = place((on_device(*loaded.train), on_device(*both)))
-        labels = {name: split.y for name, split in held_out.items()}
-        return DeviceData(train, evaluated, labels, loaded.facts)
+        images, labels = (
+            {name: split[part] for name, split in held_out.items()} for part in (0, 1)
+        )
+        return DeviceData(train, evaluated, images, labels, loaded.facts)
 
     key = (
         str(config["dataset"]),

@@ -22,7 +22,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from pcbench.algorithms.base import Algorithm, Batch, State
+from pcbench.algorithms.base import Algorithm, Batch, State, Trained
 from pcbench.config import Config
 from pcbench.data.dataset import Facts
 from pcbench.data.transforms import augment, evaluate_crop, normalise
@@ -36,7 +36,14 @@ from pcbench.training.assembly import assemble
 
 MODES = ("none", "map", "vmap")
 EVALUATION_BATCH = 1000  # bounds the memory of an evaluation
-ROLES = ("weights", "order", "augmentation", "noise", "probe")  # of random keys; only append
+ROLES = (
+    "weights",
+    "order",
+    "augmentation",
+    "noise",
+    "probe",
+    "evaluation",
+)  # of random keys; only append
 
 
 class Carry(NamedTuple):
@@ -138,7 +145,7 @@ class Program:
         def step(state: State, inputs):
             n, index = inputs
             images = self._augmented(jax.random.fold_in(crops, n), x[index])
-            batch = Batch(self._normalised(images), self.task.target(y[index]), index, epoch)
+            batch = self._batch(images, y[index], index, epoch)
             return self.algorithm.step(state, batch, hyper, jax.random.fold_in(noise, n)), None
 
         batches = (jnp.arange(steps), order.reshape(steps, self.batch_size))
@@ -148,14 +155,17 @@ class Program:
     def _evaluate(self, carry: Carry, hyper: dict, x: Array, y: Array) -> tuple[dict, Array]:
         """(what the task finds for every example, whether all weights are finite)."""
         weights = self.algorithm.learner.weights(carry.state.params, hyper)
+        trained = Trained(weights, carry.state.memory)
+        key = member_key(hyper, "evaluation")
         n = x.shape[0]
         size = min(EVALUATION_BATCH, n)
         index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
 
         def of_rows(rows):
             images = evaluate_crop(x[rows], self.dataset["crop_size"])
-            batch = Batch(self._normalised(images), self.task.target(y[rows]), rows, carry.epoch)
-            return self.task.evaluate(self.algorithm, weights, batch, hyper)
+            batch = self._batch(images, y[rows], rows, carry.epoch)
+            own_key = jax.random.fold_in(key, rows[0])
+            return self.task.evaluate(self.algorithm, trained, batch, hyper, own_key)
 
         found = jax.lax.map(of_rows, index)
         found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], found)
@@ -168,13 +178,22 @@ class Program:
         index = jax.random.permutation(key, x.shape[0])[:size]
         images = evaluate_crop(x[index], self.dataset["crop_size"])
         epoch = jnp.maximum(carry.epoch - 1, 0)
-        batch = Batch(self._normalised(images), self.task.target(y[index]), index, epoch)
+        batch = self._batch(images, y[index], index, epoch)
         measured = probe(self.algorithm, carry.state, batch, hyper, jax.random.fold_in(key, 1))
         if self.theory:
             weights = self.algorithm.learner.weights(carry.state.params, hyper)
             more = jax.random.fold_in(key, 2)
             measured |= THEORY[self.theory](self.algorithm, weights, batch, hyper, more)
         return measured
+
+    def _batch(self, images: Array, y: Array, index: Array, epoch: Array) -> Batch:
+        return Batch(*self.task.pair(self._normalised(images), y), index, epoch)
+
+    def images(self, x: np.ndarray) -> np.ndarray:
+        """Examples as a network is given them for evaluation."""
+        return np.asarray(
+            self._normalised(evaluate_crop(jnp.asarray(x), self.dataset["crop_size"]))
+        )
 
     def _augmented(self, key: Array, x: Array) -> Array:
         d = self.dataset
@@ -191,15 +210,16 @@ class Program:
 
     def _count_flops(self, hyper: dict, x: Array, y: Array) -> float:
         one = jax.tree.map(lambda a: a[0], hyper)
-        images = jax.eval_shape(
-            lambda v: self._normalised(evaluate_crop(v, self.dataset["crop_size"])),
-            jax.ShapeDtypeStruct((self.batch_size, *x.shape[1:]), x.dtype),
+        size = self.batch_size
+        images = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+        labels = jax.ShapeDtypeStruct((size, *y.shape[1:]), y.dtype)
+        index = jax.ShapeDtypeStruct((size,), jnp.int32)
+        zero = jax.ShapeDtypeStruct((), jnp.int32)
+        crop = lambda v: evaluate_crop(v, self.dataset["crop_size"])  # noqa: E731
+        batch = jax.eval_shape(
+            lambda v, *rest: self._batch(crop(v), *rest), images, labels, index, zero
         )
         state = jax.eval_shape(self.algorithm.init, jax.random.key(0))
-        labels = jax.ShapeDtypeStruct((self.batch_size, *y.shape[1:]), y.dtype)
-        target = jax.eval_shape(self.task.target, labels)
-        zero = jax.ShapeDtypeStruct((), jnp.int32)
-        batch = Batch(images, target, jax.ShapeDtypeStruct((self.batch_size,), jnp.int32), zero)
         return flops.count(self.algorithm.step, state, batch, one, jax.random.key(0))
 
 

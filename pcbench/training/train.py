@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -106,7 +107,8 @@ class Pack:
         scores, start = {}, 0
         for split, labels in self.data.labels.items():
             self.found = {k: v[:, start : start + len(labels)] for k, v in found.items()}
-            of_split = self.program.task.score(self.found, labels)
+            images = partial(self.program.images, self.data.images[split])
+            of_split = self.program.task.score(self.found, images, labels)
             scores |= {f"{split}_{name}": score for name, score in of_split.items()}
             start += len(labels)
         self.log.evaluations.append({"epoch": np.full(self.size, epoch), **scores})

@@ -71,7 +71,7 @@ class Subject:
 
         def batch(x, y, index, epoch):
             images = normalise(x[index], dataset["mean"], dataset["std"], jnp.result_type(float))
-            return Batch(images, task.target(y[index]), index, epoch)
+            return Batch(*task.pair(images, y[index]), index, epoch)
 
         return jit(batch)
 
