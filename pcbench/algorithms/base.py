@@ -28,6 +28,7 @@ ABILITIES = (
     "generate",  # (trained, y, hyper, key) → an input for it, (B, D) flattened
     "reconstruct",  # (trained, x, y, hyper, key) → the output again, from the states inferred of it
     "recall",  # (trained, x, y, known, hyper, key) → y with its unknown elements filled in
+    "sample",  # (trained, count, hyper, key) → (count, C) outputs, of networks with a prior
 )
 
 
@@ -103,6 +104,8 @@ class Learner(Protocol):
 class Algorithm:
     """Static structure that every rule has; subclasses add their own static choices as fields."""
 
+    infers = False  # whether hidden states can be inferred from the output alone
+
     network: Network
     loss: Loss
     learner: Learner
@@ -136,11 +139,16 @@ class Algorithm:
     def abilities(self) -> frozenset[str]:
         """What the rule can be asked for, of `predict` (here), `generate`, `reconstruct` and
         `recall`: the methods that it has. A task names those that it needs."""
-        return frozenset(name for name in ABILITIES if hasattr(self, name))
+        own = frozenset(name for name in ABILITIES if hasattr(self, name))
+        return own if self.network.has_prior else own - {"sample"}
 
     def predict(self, weights: Any, x: Array, hyper: Hyper) -> Array:
         """Outputs (B, C) for inputs (B, …); logits under cross-entropy."""
         return self.states(weights, x, hyper)[-1]
+
+    def reconstruct(self, trained: Trained, x: Array, y: Array, hyper: Hyper, key: Array) -> Array:
+        """The output y as the network makes it: (B, C)."""
+        return self.predict(trained.weights, x, hyper)
 
     def reference_gradient(self, weights: Any, batch: Batch, hyper: Hyper) -> Any:
         """The exact gradient of the loss of what `predict` returns: by backpropagation."""

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import optax
 
 from pcbench.algorithms.base import Algorithm, Info, State
+from pcbench.algorithms.inference import Inference
 from pcbench.energies.energy import per_factor, per_layer, prediction_energy, total
 from pcbench.relaxation.updaters import gradient_updater
 
 
 @dataclass(frozen=True)
-class IPC(Algorithm):
+class IPC(Inference, Algorithm):
     steps: int
     warmup: int = 0
     interval: int = 1
@@ -29,6 +30,7 @@ class IPC(Algorithm):
     start: str = "feedforward"
     schedule: str = "sync"
     energy: str = "pc"
+    eval_steps: int = 0
 
     def step(self, state, batch, hyper, key):
         return self._relax(state, batch, hyper)[-1]

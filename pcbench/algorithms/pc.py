@@ -20,15 +20,16 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
+from pcbench.algorithms.inference import Inference
 from pcbench.algorithms.phases import Phase, PhaseRule
 
 
 @dataclass(frozen=True)
-class PC(PhaseRule):
+class PC(Inference, PhaseRule):
     nudging: str = "none"
 
     energies = ("pc",)
-    starts = ("feedforward", "zeros")
+    starts = ("feedforward", "zeros", "persistent")
     nudgings = ("none", "positive", "negative", "centred")
 
     def phases(self, numbers, epoch, key):

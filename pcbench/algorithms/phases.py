@@ -69,6 +69,7 @@ class PhaseRule(GradientAlgorithm):
     energies = ENERGIES  # that the rule is defined on
     starts = ("feedforward", "zeros", "previous", "persistent")
     nudgings = ("positive", "negative", "centred")
+    noisy = False  # whether the relaxation has noise
 
     def __post_init__(self):
         """Raises Unsupported where the energy, the network and the updater do not go together."""
@@ -85,7 +86,7 @@ class PhaseRule(GradientAlgorithm):
         nudging = getattr(self, "nudging", None)
         if nudging is not None and nudging not in self.nudgings:
             raise Unsupported(f"{name} has nudging={' or '.join(self.nudgings)}, not {nudging}.")
-        if not self.recurrent and self.start in ("previous", "persistent"):
+        if not self.recurrent and self.start in ("previous", "persistent") and not self.infers:
             raise Unsupported(
                 f"start={self.start} is for energy=hopfield: with energy={self.energy} the free "
                 "state is the forward pass, start=feedforward."
@@ -98,6 +99,10 @@ class PhaseRule(GradientAlgorithm):
         """What the rule is."""
         raise NotImplementedError
 
+    def noise(self, numbers: dict[str, Array]) -> Array | None:
+        """Standard deviation of what is added to the gradient of the states at every step."""
+        return None
+
     @property
     def recurrent(self) -> bool:
         """Whether the free state takes a relaxation to find."""
@@ -108,11 +113,13 @@ class PhaseRule(GradientAlgorithm):
     def gradient(self, weights, memory, batch, hyper, key, measure=False):
         numbers = hyper["algorithm"]
         forward = None if self.recurrent else self.network.forward(weights, batch.x)
-        free = forward
+        free, hidden = forward, None
         if self.recurrent:
             start = self._recalled(weights, memory, batch)
             free = self._free(weights, batch.x, start, numbers, self.free_steps)
-        problem = Problem(self, weights, batch, numbers, forward)
+        elif self.start == "persistent":
+            hidden = self._recalled(weights, memory, batch)[:-1]
+        problem = Problem(self, weights, batch, numbers, forward, hidden, key)
         phases = self.phases(numbers, batch.epoch, key)
         described = next(n for n, phase in enumerate(phases) if phase.output != "free")
         results = [
@@ -130,7 +137,8 @@ class PhaseRule(GradientAlgorithm):
             return value / batch.x.shape[0]
 
         gradient = jax.grad(objective)(weights)
-        memory = self._remembered(memory, batch, free)
+        remembered = free if self.recurrent else results[described][0]
+        memory = self._remembered(memory, batch, remembered)
         if not measure:
             return gradient, memory, None
         return gradient, memory, problem.info(phases[described], free, *results[described])
@@ -284,6 +292,8 @@ class Problem:
     batch: Any
     numbers: dict
     forward: tuple | None  # the forward pass, where it is the free state
+    remembered: tuple | None = None  # hidden states of earlier batches, to start from
+    key: Array | None = None  # of the noise
 
     def energies(self, phase: Phase, weights, known=None, **options) -> Callable:
         """F of all states, per factor, of this phase."""
@@ -339,6 +349,8 @@ class Problem:
                 colours=colours,
                 drive=part.drive(phase, known, complete),
                 discount=numbers.get("step_discount"),
+                noise=rule.noise(numbers),
+                key=self.key,
                 updater_state=updater_state,
                 trace=trace,
             )
@@ -354,6 +366,8 @@ class Problem:
 
     def hidden_start(self, free: tuple) -> tuple:
         hidden = free[:-1]
+        if self.remembered is not None:
+            return self.remembered
         if not self.rule.recurrent and self.rule.start == "zeros":
             return jax.tree.map(jnp.zeros_like, hidden)
         return hidden
@@ -387,7 +401,8 @@ class Problem:
 
     def windows(self, output_free: bool) -> list[Window]:
         rule = self.rule
-        if rule.energy == "pc" and rule.schedule == "sync" and rule.start == "feedforward":
+        forward = rule.energy == "pc" and rule.schedule == "sync" and rule.start == "feedforward"
+        if forward and not rule.noisy:
             return list(windows(rule.network, rule.steps, output_free))
         free = (*(True for _ in rule.network.factors[:-1]), output_free)
         whole = (0,) * len(free)

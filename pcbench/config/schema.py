@@ -130,6 +130,9 @@ class Algorithm(Choice):
         0.0, "λ: weight decay of the feedback weights, damping of Gauss-Newton targets", minimum=0
     )
 
+    temperature: float = dynamic(
+        doc="τ of the Langevin dynamics; 1: samples of the posterior", minimum=0
+    )
     generative_weight: float = dynamic(
         doc="weight of the energy of top-down predictions", minimum=0
     )
@@ -156,6 +159,12 @@ class Model(Choice):
     heads: int = static(4, "attention heads; they divide the width", minimum=1)
     norm: str = static("layer", "normalisation per token in each block", choices=("layer", "none"))
 
+    latent: int = static(doc="latent states of a generative network", minimum=1)
+    prior: str = static(
+        "none",
+        "energy of the latent states: none, that of N(0, I), or of a learned mean",
+        choices=("none", "standard", "learned"),
+    )
     topology: str = static(
         "layered", "which nodes of a graph are joined",
         choices=("layered", "full", "sparse", "regions", "cyclic"),
@@ -172,6 +181,9 @@ class Dataset(Choice):
     crop_padding: int = static(0, "zero padding before a random crop", minimum=0)
     flip: bool = static(False, "random horizontal flips in training")
     train_size: int | None = static(None, "training examples used; null: all", minimum=1)
+    draw: int | None = static(
+        None, "of these, how many each seed draws for itself; null: all", minimum=1
+    )
     samples: int = static(doc="generated training examples", minimum=1)
     test_samples: int = static(doc="generated test examples", minimum=1)
     noise: float = static(doc="noise of the generated data", minimum=0)
@@ -209,6 +221,23 @@ class Optimizer(Choice):
 @dataclass
 class Task(Choice):
     loss: str = static("squared_error", "output energy", choices=("squared_error", "cross_entropy"))
+    condition: str = static(
+        "image", "what is generated from: the image itself, by way of hidden states, or its label",
+        choices=("image", "label"),
+    )  # fmt: skip
+    corruption: str = static(
+        "mask",
+        "what is done to a stored pattern: Gaussian noise; its last rows, random pixels or the "
+        "label are missing; a random shift",
+        choices=("noise", "mask", "pixels", "shift"),
+    )
+    level: float = dynamic(
+        doc="of the corruption: standard deviation, missing share, or the largest shift in pixels",
+        minimum=0,
+    )
+    threshold: float = dynamic(
+        doc="mean squared error per pixel below which a pattern is retrieved", above=0
+    )
 
 
 @dataclass

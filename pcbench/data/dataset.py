@@ -36,7 +36,7 @@ class Facts(NamedTuple):
     """What networks and tasks are built for."""
 
     shape: tuple[int, ...]  # of one input as the network sees it: after the crop
-    samples: int  # in the training split
+    samples: int  # in the training split, or of it a seed's own
     held_out: int  # in the validation split
     classes: int | None  # of labels; None: the examples have targets
     targets: int  # numbers in a target, 1 of labels
@@ -54,13 +54,14 @@ class Dataset:
     validation: Split
     test: Split
     crop_size: int | None = None
+    draw: int | None = None
 
     @property
     def facts(self) -> Facts:
         shape = self.train.x.shape[1:]
         if self.crop_size is not None:
             shape = (self.crop_size, self.crop_size, shape[-1])
-        samples, held_out = len(self.train.y), len(self.validation.y)
+        samples, held_out = self.draw or len(self.train.y), len(self.validation.y)
         return Facts(shape, samples, held_out, self.classes, math.prod(self.train.y.shape[1:]))
 
 
@@ -95,6 +96,11 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
             f"dataset.train_size={taken}, but {config['name']} has {size} training examples after "
             f"a validation split of {len(order) - size}; take 1 to {size}, or null for all of them"
         )
+    draw = config.get("draw")
+    if draw is not None and draw > taken:
+        raise DataError(
+            f"dataset.draw={draw}, but {config['name']} has {taken} training examples to draw from"
+        )
     return Dataset(
         name=config["name"],
         classes=source.classes,
@@ -102,6 +108,7 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
         validation=_take(source.train, order[size:]),
         test=source.test,
         crop_size=config.get("crop_size"),
+        draw=draw,
     )
 
 

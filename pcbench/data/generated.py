@@ -68,3 +68,15 @@ def gaussian(config: Mapping[str, Any]) -> Source:
     return Source(
         classes=None, train=sample(1, config["samples"]), test=sample(2, config["test_samples"])
     )
+
+
+def normal(config: Mapping[str, Any]) -> Source:
+    """One number, x ~ N(1, 5); the label is 0. Keys: `samples`, `test_samples`."""
+
+    def sample(stream: int, size: int) -> Split:
+        x = 1 + np.sqrt(5) * np.random.default_rng([SEED, stream]).standard_normal((size, 1))
+        return Split(x.astype(np.float32), np.zeros(size, np.int32))
+
+    return Source(
+        classes=1, train=sample(1, config["samples"]), test=sample(2, config["test_samples"])
+    )

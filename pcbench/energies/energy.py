@@ -68,6 +68,8 @@ def layer_energies(
                     energy = energy + factor.activation.potential(h)
                 if kind == "fenchel_young":
                     energy = energy + factor.activation.conjugate(value)
+        if factor.precision != 1:
+            energy = factor.precision * energy
         if precisions is not None:
             energy = precisions[k][..., None] * energy
         energies.append(energy)

@@ -79,3 +79,20 @@ class Dense(nn.Module):
     def __call__(self, source: Array) -> Array:
         prediction = self.activation(self.pre(source))
         return prediction + source if self.skip else prediction
+
+
+class Latent(nn.Module):
+    """States without an input: predicted by zeros, or by a learned mean where `learned`.
+
+    source: (B, …), of which only B is read; returns (B, features).
+    """
+
+    features: int
+    learned: bool = False
+
+    @nn.compact
+    def __call__(self, source: Array) -> Array:
+        mean = jnp.zeros(self.features, source.dtype)
+        if self.learned:
+            mean = self.param("b", declare("input", "bias", 1), (self.features,))
+        return jnp.broadcast_to(mean, (source.shape[0], self.features))

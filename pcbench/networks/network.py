@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pcbench.networks.activations import IDENTITY, Activation
-from pcbench.networks.layers import Declared
+from pcbench.networks.layers import Declared, Latent
 
 INPUT = -1  # the source index that means the network's input
 
@@ -25,11 +25,13 @@ class Factor:
     """`module` predicts this factor's state from the states of `sources` (indices; INPUT: x).
 
     A stack has `length` n: its first layer reads `sources`, each other one its predecessor.
+    `precision` is a constant of the network, 0 for a state that nothing predicts.
     """
 
     module: nn.Module
     sources: tuple[int, ...]
     length: int | None = None
+    precision: float = 1.0
 
     def apply(self, params, *sources: Array) -> Array:
         """The prediction σ(a)."""
@@ -60,6 +62,16 @@ class Network:
 
     factors: tuple[Factor, ...]
     input_shape: tuple[int, ...] = field(default=())
+
+    @property
+    def generative(self) -> bool:
+        """Whether it has no input: its first states are latent, to be inferred from the output."""
+        return bool(self.factors) and isinstance(self.factors[0].module, Latent)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether it is generative and says how its latent states are distributed."""
+        return self.generative and self.factors[0].precision > 0
 
     @cached_property
     def declared(self) -> tuple:

@@ -39,6 +39,10 @@ class Classification:
     def chance(self) -> float:
         return 1.0 / self.data.classes
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
     def pair(self, x, y):
         return x, jax.nn.one_hot(y, self.data.classes, dtype=jnp.result_type(float))
 

@@ -32,6 +32,10 @@ class Regression:
     def outputs(self) -> int:
         return self.data.targets
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
     def pair(self, x, y):
         return x, y.astype(jnp.result_type(float))
 

@@ -12,7 +12,8 @@ from pcbench.energies.energy import Loss
 
 class Task(Protocol):
     """Static. Scores are named without their split: ``accuracy`` becomes ``test_accuracy_final``
-    and so on; the first one that `score` gives is the primary metric."""
+    and so on; the first one that `score` gives is the primary metric. A task whose `evaluates` is
+    "train" tests on what was learned from."""
 
     higher_is_better: bool
 
@@ -27,6 +28,11 @@ class Task(Protocol):
     @property
     def chance(self) -> float | None:
         """The score of guessing, which a diverged run is given; None: it scores nothing."""
+        ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one of the network's inputs."""
         ...
 
     def pair(self, x: Array, y: Array) -> tuple[Array, Array]:

@@ -13,12 +13,6 @@ from pcbench.training.schedules import SCHEDULES
 def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
     """(rule, task) of a config's static leaves; `steps`: all batches of the run. Raises ConfigError
     for choices that do not go together. Compiles nothing."""
-    try:
-        task = load_target(config["task.target"])(data, config["task.loss"])
-    except ValueError as error:
-        raise ConfigError(
-            f"task={config['task.name']} with dataset={config['dataset.name']}: {error}"
-        ) from error
     optimizer = config["optimizer"]
     kinds = {path: leaf.kind for path, leaf in config.leaves.items()}
 
@@ -31,7 +25,15 @@ def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
         }
 
     try:
-        network = load_target(config["model.target"])(config["model"], data.shape, task.outputs)
+        task = load_target(config["task.target"])(data, **choices("task"))
+    except ValueError as error:
+        raise ConfigError(
+            f"task={config['task.name']} with dataset={config['dataset.name']}: {error}"
+        ) from error
+    try:
+        network = load_target(config["model.target"])(
+            config["model"], task.input_shape, task.outputs
+        )
         learner = Learner(
             network,
             load_target(config["parameterisation.target"])(**choices("parameterisation")),
@@ -49,6 +51,12 @@ def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
         raise ConfigError(
             f"algorithm={config['algorithm.name']} with model={config['model.name']}: {error}"
         ) from error
+    if network.generative and not rule.infers:
+        raise ConfigError(
+            f"model={config['model.name']} has no input: its latent states must be inferred, which "
+            f"algorithm={config['algorithm.name']} cannot (pc and ipc can). An autoencoder, such "
+            "as model=mlp, has one."
+        )
     missing = [name for name in task.needs if name not in rule.abilities]
     if missing:
         raise ConfigError(

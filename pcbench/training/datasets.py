@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcbench import data
-from pcbench.config import Config
+from pcbench.config import Config, load_target
 
 
 class Recent(OrderedDict):
@@ -52,7 +52,8 @@ def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) 
 
     def load() -> DeviceData:
         loaded = data.load(config["dataset"], config["train.validation_fraction"])
-        held_out = {"validation": loaded.validation, "test": loaded.test}
+        tested = loaded.train if evaluates == "train" else loaded.test
+        held_out = {"validation": loaded.validation, "test": tested}
         held_out = {name: split for name, split in held_out.items() if len(split.y)}
         both = [np.concatenate(column) for column in zip(*held_out.values(), strict=True)]
         train, evaluated = place((on_device(*loaded.train), on_device(*both)))
@@ -61,9 +62,6 @@ def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) 
         )
         return DeviceData(train, evaluated, images, labels, loaded.facts)
 
-    key = (
-        str(config["dataset"]),
-        config["train.validation_fraction"],
-        devices,
-    )
+    evaluates = getattr(load_target(config["task.target"]), "evaluates", "test")
+    key = (str(config["dataset"]), config["train.validation_fraction"], evaluates, devices)
     return _datasets.obtain(key, load)

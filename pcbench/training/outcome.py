@@ -9,6 +9,8 @@ import numpy as np
 
 from pcbench.metrics.probe import PER_LAYER
 
+PICTURES = 16  # examples of which what a task shows is kept
+
 
 @dataclass
 class Outcome:
@@ -91,7 +93,9 @@ def member_outcome(
         "weights/" + jax.tree_util.keystr(path, simple=True, separator="/"): leaf[member]
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    arrays |= {f"{name}/test": values[member] for name, values in found.items()}
+    for name, values in found.items():
+        whole = values.ndim == 2  # (members, examples); of what is larger, such as images, a few
+        arrays[f"{name}/test"] = values[member] if whole else values[member, :PICTURES]
     probes = {n.removeprefix("probe/"): v for n, v in arrays.items() if n.startswith("probe/")}
     probe = {n: float(v[-1]) for n, v in probes.items() if v.ndim == 1 and n != "epoch"}
     by_layer = [

@@ -43,6 +43,7 @@ ROLES = (
     "noise",
     "probe",
     "evaluation",
+    "data",
 )  # of random keys; only append
 
 
@@ -136,6 +137,7 @@ class Program:
 
     def _epoch(self, carry: Carry, hyper: dict, x: Array, y: Array, *, steps: int) -> Carry:
         """`steps` batches in an order of their own for every epoch and seed."""
+        x, y = self._drawn(hyper, x, y)
         epoch = carry.epoch
         key = jax.random.fold_in(member_key(hyper, "order"), epoch)
         order = jax.random.permutation(key, x.shape[0])[: steps * self.batch_size]
@@ -157,6 +159,8 @@ class Program:
         weights = self.algorithm.learner.weights(carry.state.params, hyper)
         trained = Trained(weights, carry.state.memory)
         key = member_key(hyper, "evaluation")
+        if getattr(self.task, "evaluates", "test") == "train":
+            x, y = self._drawn(hyper, x, y)
         n = x.shape[0]
         size = min(EVALUATION_BATCH, n)
         index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
@@ -173,6 +177,7 @@ class Program:
 
     def _measure(self, carry: Carry, hyper: dict, x: Array, y: Array) -> dict[str, Array]:
         """The probe metrics on `probe_size` training samples chosen by the seed."""
+        x, y = self._drawn(hyper, x, y)
         key = member_key(hyper, "probe")
         size = min(self.probe_size, x.shape[0])
         index = jax.random.permutation(key, x.shape[0])[:size]
@@ -187,7 +192,17 @@ class Program:
         return measured
 
     def _batch(self, images: Array, y: Array, index: Array, epoch: Array) -> Batch:
-        return Batch(*self.task.pair(self._normalised(images), y), index, epoch)
+        x, target = self.task.pair(self._normalised(images), y)
+        if self.algorithm.network.generative:
+            x = jnp.zeros((len(target), *self.algorithm.network.input_shape), target.dtype)
+        return Batch(x, target, index, epoch)
+
+    def _drawn(self, hyper: dict, x: Array, y: Array) -> tuple[Array, Array]:
+        """The training set, or the member's own part of it."""
+        if (size := self.dataset.get("draw")) is None:
+            return x, y
+        index = jax.random.permutation(member_key(hyper, "data"), x.shape[0])[:size]
+        return x[index], y[index]
 
     def images(self, x: np.ndarray) -> np.ndarray:
         """Examples as a network is given them for evaluation."""

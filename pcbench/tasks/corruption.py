@@ -1,0 +1,41 @@
+"""What is done to a stored pattern: (key, images (B, H, W, C) or vectors (B, D), level) →
+(the cue, booleans: its elements that are known to be right, of a shape that broadcasts)."""
+
+import jax
+import jax.numpy as jnp
+
+
+def noise(key, x, level):
+    """Gaussian noise of standard deviation `level`; nothing is known for sure."""
+    return x + level * jax.random.normal(key, x.shape, x.dtype), jnp.zeros((), bool)
+
+
+def mask(key, x, level):
+    """The last rows are missing (zero), a share `level` of them."""
+    rows = x.shape[1]
+    known = (jnp.arange(rows) < jnp.round((1 - level) * rows)).reshape(1, rows, 1, 1)
+    return jnp.where(known, x, 0), known
+
+
+def pixels(key, x, level):
+    """A share `level` of the pixels, all channels of each, is missing (zero)."""
+    shape = (*x.shape[:3], 1) if x.ndim == 4 else x.shape
+    known = jax.random.uniform(key, shape) >= level
+    return jnp.where(known, x, 0), known
+
+
+def shift(key, x, level):
+    """Every image is moved by at most `level` pixels along both axes; zeros move in."""
+    rows, columns = x.shape[1:3]
+    moves = jax.random.randint(key, (x.shape[0], 2), -level.astype(int), level.astype(int) + 1)
+
+    def moved(image, move):
+        row, column = (jnp.arange(n) - m for n, m in zip((rows, columns), move, strict=True))
+        inside = ((row >= 0) & (row < rows))[:, None] & ((column >= 0) & (column < columns))
+        taken = image[jnp.clip(row, 0, rows - 1)][:, jnp.clip(column, 0, columns - 1)]
+        return jnp.where(inside[..., None], taken, 0)
+
+    return jax.vmap(moved)(x, moves), jnp.zeros((), bool)
+
+
+CORRUPTIONS = {"noise": noise, "mask": mask, "pixels": pixels, "shift": shift}
