@@ -186,17 +186,6 @@ def check(config: Config) -> None:
             "train.validation_fraction=0 leaves nothing to select on: set train.selection=final "
             "(nothing is selected), or hold out a share such as train.validation_fraction=0.1."
         )
-    if get("task.name") == "completion":
-        if held_out:
-            raise ConfigError(
-                "task=completion tests a memory on what it has stored: set "
-                "train.validation_fraction=0 train.selection=final."
-            )
-        if get("dataset.flip") or get("dataset.crop_padding"):
-            raise ConfigError(
-                "task=completion stores patterns as they are: set dataset.flip=false "
-                "dataset.crop_size=null dataset.crop_padding=0."
-            )
     widths, depth = get("model.widths"), get("model.depth")
     if widths is not None and len(widths) != depth - 1:
         raise ConfigError(

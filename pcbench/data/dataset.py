@@ -40,6 +40,7 @@ class Facts(NamedTuple):
     held_out: int  # in the validation split
     classes: int | None  # of labels; None: the examples have targets
     targets: int  # numbers in a target, 1 of labels
+    augmented: bool = False  # training examples are flipped or cropped at random
 
     @property
     def labelled(self) -> bool:
@@ -55,6 +56,7 @@ class Dataset:
     test: Split
     crop_size: int | None = None
     draw: int | None = None
+    augmented: bool = False
 
     @property
     def facts(self) -> Facts:
@@ -62,7 +64,8 @@ class Dataset:
         if self.crop_size is not None:
             shape = (self.crop_size, self.crop_size, shape[-1])
         samples, held_out = self.draw or len(self.train.y), len(self.validation.y)
-        return Facts(shape, samples, held_out, self.classes, math.prod(self.train.y.shape[1:]))
+        targets = math.prod(self.train.y.shape[1:])
+        return Facts(shape, samples, held_out, self.classes, targets, self.augmented)
 
 
 def fixed_permutation(size: int) -> np.ndarray:
@@ -109,6 +112,7 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
         test=source.test,
         crop_size=config.get("crop_size"),
         draw=draw,
+        augmented=bool(config.get("flip") or config.get("crop_padding")),
     )
 
 

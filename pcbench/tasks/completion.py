@@ -32,6 +32,16 @@ class Completion:
     def __post_init__(self):
         if self.loss != "squared_error":
             raise ValueError("task=completion has loss=squared_error.")
+        if self.data.held_out:
+            raise ValueError(
+                "a memory is tested on what it has stored: set train.validation_fraction=0 "
+                "train.selection=final."
+            )
+        if self.data.augmented:
+            raise ValueError(
+                "a memory stores patterns as they are: set dataset.flip=false "
+                "dataset.crop_size=null dataset.crop_padding=0."
+            )
         if self.corruption in ("mask", "shift") and len(self.data.shape) != 3:
             raise ValueError(f"task.corruption={self.corruption} is for images.")
 

@@ -1,0 +1,182 @@
+"""Tasks: how patterns are corrupted, what scores mean, which rules a task accepts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pcbench import data
+from pcbench.config import ConfigError
+from pcbench.data import Facts
+from pcbench.sweeps.expand import single
+from pcbench.tasks.classification import within_classes
+from pcbench.tasks.completion import Completion
+from pcbench.tasks.corruption import CORRUPTIONS
+from pcbench.tasks.generation import wasserstein
+from pcbench.training.assembly import assemble
+from pcbench.training.train import train
+
+IMAGES = jax.random.uniform(jax.random.key(0), (50, 8, 6, 3), minval=0.1)
+MEMORY = ["task=completion", "task.corruption=pixels", "dataset.draw=20", "train.batch_size=20",
+          "train.validation_fraction=0", "train.selection=final"]  # fmt: skip
+PC_MEMORY = [*MEMORY, "model=decoder", "algorithm=pc", "algorithm.start=persistent",
+             "algorithm.steps=5", "algorithm.momentum=0", "algorithm.eval_steps=6000",
+             "model.latent=32", "model.depth=1", "train.epochs=600", "train.eval_every=600",
+             "optimizer=adam", "optimizer.lr=0.01", "task.level=0.3"]  # fmt: skip
+
+
+@pytest.mark.parametrize("level", [0.25, 0.5])
+@pytest.mark.parametrize("name", ["mask", "pixels"])
+def test_what_is_known_is_right_and_the_rest_is_missing(name, level):
+    cue, known = CORRUPTIONS[name](jax.random.key(1), IMAGES, level)
+    known = jnp.broadcast_to(known, IMAGES.shape)
+    assert (cue == jnp.where(known, IMAGES, 0)).all()
+    assert float(jnp.mean(~known)) == pytest.approx(level, abs=0.03)
+    assert (known == known[..., :1]).all(), "all channels of a pixel"
+
+
+def test_noise_has_its_standard_deviation_and_leaves_nothing_known():
+    cue, known = CORRUPTIONS["noise"](jax.random.key(1), IMAGES, 0.3)
+    assert float(jnp.std(cue - IMAGES)) == pytest.approx(0.3, rel=0.03)
+    assert float(jnp.mean(cue - IMAGES)) == pytest.approx(0, abs=0.02)
+    assert not jnp.any(known)
+
+
+def test_a_shift_moves_each_image_within_its_bounds():
+    cue, _ = CORRUPTIONS["shift"](jax.random.key(1), IMAGES, jnp.float32(2))
+    moves = set()
+    for image, moved in zip(np.asarray(IMAGES), np.asarray(cue), strict=True):
+        found = [
+            (i, j)
+            for i in range(-2, 3)
+            for j in range(-2, 3)
+            if np.array_equal(moved, _moved(image, i, j))
+        ]
+        assert len(found) == 1
+        moves |= set(found)
+    assert len(moves) > 10, "and not all alike"
+
+
+def _moved(image, i, j):
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    rows, columns = image.shape[:2]
+    return padded[2 - i : 2 - i + rows, 2 - j : 2 - j + columns]
+
+
+def test_a_decoder_with_persistent_states_is_a_memory():
+    """Thirty percent of the pixels are missing: all patterns come back."""
+    outcome = train([single(PC_MEMORY)])[0]
+    assert outcome.metrics["test_success_final"] == 1
+    assert outcome.metrics["test_index_accuracy_final"] == 1
+    assert outcome.metrics["test_mse_final"] < 1e-5
+    errors = outcome.arrays["errors/test"]
+    assert outcome.metrics["test_mse_final"] == pytest.approx(errors.mean())
+    assert outcome.arrays["images/test"].shape == (16, 64), "a few are kept to be shown"
+    recalled, cues = outcome.arrays["images/test"], outcome.arrays["cues/test"]
+    known = cues != 0
+    assert np.array_equal(recalled[known], cues[known]), "what is known stays"
+
+
+def test_each_seed_draws_patterns_of_its_own_whatever_the_rule():
+    def cues(*overrides):
+        return train([single([*MEMORY, "task.level=0", "train.epochs=1", *overrides])])[0].arrays
+
+    memory = ["model=decoder", "algorithm=pc", "algorithm.start=zeros", "model.latent=4"]
+    auto = ["model=mlp", "algorithm=bp", "model.width=4"]
+    one, other = cues(*memory), cues(*memory, "seed=1")
+    assert np.array_equal(one["cues/test"], cues(*auto)["cues/test"])
+    assert not np.array_equal(one["cues/test"], other["cues/test"])
+    assert one["errors/test"].shape == (20,)
+
+
+def test_packs_of_memories_equal_single_runs():
+    configs = [single([*PC_MEMORY, "train.epochs=3", f"seed={s}"]) for s in range(3)]
+    pack = train(configs, "map")
+    alone = [train([config])[0] for config in configs]
+    for one, member in zip(alone, pack, strict=True):
+        assert np.array_equal(one.arrays["images/test"], member.arrays["images/test"])
+
+
+def test_generation_rmse_is_the_distance_from_the_class_mean():
+    """E‖g - x‖² exceeds the variance within the classes by ‖g - mean‖²."""
+    generator = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 40)
+    x = generator.normal(size=(120, 2, 3)) + y[:, None, None]
+    made = np.array([0.5, 1.5, 2.0])[y][:, None, None] * np.ones((120, 2, 3))
+    means = np.stack([x[y == c].mean(0) for c in range(3)])
+    excess = np.mean((made - x) ** 2) - within_classes(x, y)
+    assert excess == pytest.approx(np.mean((made - means[y]) ** 2))
+
+
+def test_labels_generate_the_means_of_their_classes():
+    overrides = ["task=generation", "task.condition=label", "algorithm=bp", "model.depth=2"]
+    outcome = train([single([*overrides, "train.epochs=20", "optimizer.lr=0.01"])])[0]
+    digits = data.load(single([]).__getitem__("dataset"), 0.1)
+    scale = np.std(digits.test.x.mean(0))
+    assert outcome.metrics["test_generation_rmse_final"] < 0.25 * scale + 0.1
+    assert outcome.metrics["primary_metric"] == "test_mse_at_best_validation"
+
+
+def test_the_wasserstein_distance_of_shifted_sets_is_the_shift():
+    a = np.random.default_rng(0).normal(size=(500, 1))
+    assert wasserstein(a, a[::-1]) == 0
+    assert wasserstein(a, a + 0.7) == pytest.approx(0.7)
+    b = np.random.default_rng(1).normal(size=(500, 5))
+    moved = b + np.array([3.0, 0, 0, 0, 0])
+    # the mean of |cos| of a direction with the shift, of 64 directions in five dimensions
+    assert 0.5 < wasserstein(b, moved) / 3 / 0.375 < 1.5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=decoder", "task=generation", "algorithm=bp"], "has no input.*pc and ipc can"),
+        ([*MEMORY, "algorithm=ep"], "needs a rule that can recall"),
+        (["task=generation", "task.loss=cross_entropy"], "has loss=squared_error"),
+        ([*MEMORY, "task.corruption=mask"], "corruption=mask is for images"),
+    ],
+)
+def test_a_task_says_what_it_needs(overrides, message):
+    config = single(overrides)
+    facts = Facts((64,), samples=100, held_out=0, classes=10, targets=1)
+    with pytest.raises(ConfigError, match=message):
+        assemble(config, facts, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"held_out": 10}, "tested on what it has stored: set train.validation_fraction=0"),
+        ({"augmented": True}, "patterns as they are: set dataset.flip=false"),
+    ],
+)
+def test_memories_refuse_what_would_change_their_patterns(change, message):
+    facts = Facts((8, 8, 1), samples=100, held_out=0, classes=10, targets=1)
+    Completion(facts)
+    with pytest.raises(ValueError, match=message):
+        Completion(facts._replace(**change))
+
+
+def test_a_cue_of_a_memory_is_scored_by_what_comes_back():
+    """A rule that returns its cue: its error is that of the cue."""
+
+    class Echo:
+        class network:
+            generative = False
+
+        @staticmethod
+        def recall(trained, x, y, known, hyper, key):
+            return y
+
+    facts = Facts((8, 6, 3), samples=50, held_out=0, classes=2, targets=1)
+    task = Completion(facts, corruption="mask")
+    stored = IMAGES.reshape(50, -1)
+    hyper = {"task": {"level": jnp.float32(0.5), "threshold": jnp.float32(1e-3)}}
+
+    class batch:
+        x, target = IMAGES, stored
+
+    found = task.evaluate(Echo(), None, batch, hyper, jax.random.key(0))
+    lower = np.asarray(IMAGES)[:, 4:]
+    np.testing.assert_allclose(found["errors"], (lower**2).mean((1, 2, 3)) / 2, rtol=1e-5)
+    assert not found["successes"].any()
