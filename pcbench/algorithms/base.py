@@ -49,6 +49,7 @@ class Sizes(NamedTuple):
 
     samples: int  # in the training set
     batch: int
+    outputs: int = 0  # C
 
 
 class State(NamedTuple):
@@ -101,7 +102,13 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Static structure that every rule has; subclasses add their own static choices as fields."""
+    """Static structure that every rule has; subclasses add their own static choices as fields.
+
+    A rule that does not learn by gradient has no weights: no `observe`, nothing that a probe could
+    measure.
+    """
+
+    learns_by_gradient = True
 
     network: Network
     loss: Loss
