@@ -8,7 +8,7 @@ from pcbench.config.compose import choices
 from pcbench.verify import contract, runner
 from pcbench.verify.checks import CONTRACT
 
-PROMISES = [runner.promise(f, name) for name in choices("algorithm") for f in CONTRACT]
+PROMISES = [runner.promise(f, name) for name in choices("algorithm") for f in runner.promises(name)]
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda c: c.name)

@@ -50,6 +50,7 @@ class Sizes(NamedTuple):
 
     samples: int  # in the training set
     batch: int
+    outputs: int = 0  # C
 
 
 class State(NamedTuple):
@@ -102,7 +103,13 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Static structure that every rule has; subclasses add their own static choices as fields."""
+    """Static structure that every rule has; subclasses add their own static choices as fields.
+
+    A rule that does not learn by gradient has no weights: no `observe`, nothing that a probe could
+    measure.
+    """
+
+    learns_by_gradient = True
 
     infers = False  # whether hidden states can be inferred from the output alone
 

@@ -17,6 +17,8 @@ INERT = {
     "algorithm.step_size": ("algorithm.updater", lambda updater: updater == "mirror"),
     "algorithm.free_steps": ("algorithm.energy", lambda energy: energy != "hopfield"),
     "algorithm.eval_steps": ("algorithm.energy", lambda energy: energy != "hopfield"),
+    "algorithm.separation_strength": ("algorithm.separation", lambda kind: kind != "softmax"),
+    "algorithm.normalise": ("algorithm.separation", lambda kind: kind in ("softmax", "max")),
     "optimizer.warmup": ("optimizer.schedule", lambda schedule: schedule == "constant"),
     "optimizer.peak": ("optimizer.schedule", lambda schedule: schedule == "constant"),
     "optimizer.end": ("optimizer.schedule", lambda schedule: schedule == "constant"),

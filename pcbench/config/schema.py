@@ -96,7 +96,7 @@ class Algorithm(Choice):
         choices=("feedforward", "zeros", "previous", "persistent"),
     )
     free_steps: int = static(0, "relaxation steps of the free phase (energy=hopfield)", minimum=0)
-    eval_steps: int = static(0, "relaxation steps before an output is read", minimum=0)
+    eval_steps: int = static(0, "relaxation or retrieval steps before an output is read", minimum=0)
     points: int = static(4, "N: strengths of the nudging on a circle; even", minimum=2)
     warmup: int = static(0, "relaxation steps before the first weight update", minimum=0)
     interval: int = static(1, "relaxation steps from one weight update to the next", minimum=1)
@@ -140,6 +140,24 @@ class Algorithm(Choice):
         doc="weight of the energy of bottom-up predictions", minimum=0
     )
     input_error: bool = static(True, "the input nodes of a graph are predicted, too")
+
+    similarity: str = static(
+        "manhattan",
+        "of a cue to stored patterns; of a distance or divergence, its inverse",
+        choices=(
+            "euclidean", "manhattan", "dot", "normalised_dot", "cosine", "kl", "reverse_kl",
+            "jensen_shannon",
+        ),
+    )  # fmt: skip
+    separation: str = static(
+        "max",
+        "what makes the best match stand out; polynomial: the tenth power",
+        choices=(
+            "identity", "log", "sqrt", "square", "cube", "quartic", "polynomial", "softmax", "max",
+        ),
+    )  # fmt: skip
+    separation_strength: float = dynamic(1.0, "inverse temperature of separation=softmax", above=0)
+    normalise: bool = static(True, "weights of stored patterns are divided by their sum")
 
 
 @dataclass

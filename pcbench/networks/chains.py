@@ -1,4 +1,4 @@
-"""Chains of dense layers: `mlp`, `linear`, `resmlp`.
+"""Chains of dense layers: `mlp`, `linear`, `resmlp`; and the empty one, `patterns`.
 
 Builders take the composed `model` group, the input's shape and the number of outputs.
 """
@@ -27,6 +27,11 @@ def linear(model: Mapping, input_shape: tuple[int, ...], outputs: int) -> Networ
 def resmlp(model: Mapping, input_shape: tuple[int, ...], outputs: int) -> Network:
     activation = ACTIVATIONS[model["activation"]]
     return _chain(model, activation, model["states"], input_shape, outputs, skips=True)
+
+
+def patterns(model: Mapping, input_shape: tuple[int, ...], outputs: int) -> Network:
+    """No factors, for a rule that stores patterns instead of learning weights."""
+    return Network((), tuple(input_shape))
 
 
 def _chain(

@@ -146,13 +146,13 @@ def place(network: Network) -> Place:
     """Of all parameters of a network."""
     roles = [{d.role for d in _leaves(declared)} for declared in network.declared]
     lengths = [factor.length or 1 for factor in network.factors]
-    width = next((d.fan_in for d in _leaves(network.declared[-1]) if d.kind == "weight"), 1)
+    width = next((d.fan_in for d in _leaves(network.declared[-1:]) if d.kind == "weight"), 1)
     blocks = sum(n for n, own in zip(lengths, roles, strict=True) if "attention" in own)
     if blocks:
         module = next(f.module for f, own in zip(network.factors, roles, strict=True)
                       if "attention" in own)  # fmt: skip
         return Place(width, blocks, 1.0, module.width // module.heads)
-    along = network.distances[0] + lengths[0] if set.union(*roles) & {"residual"} else 1
+    along = network.distances[0] + lengths[0] if set().union(*roles) & {"residual"} else 1
     return Place(width, along, 0.5, 1)
 
 

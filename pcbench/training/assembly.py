@@ -10,9 +10,8 @@ from pcbench.training.learner import Learner
 from pcbench.training.schedules import SCHEDULES
 
 
-def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
-    """(rule, task) of a config's static leaves; `steps`: all batches of the run. Raises ConfigError
-    for choices that do not go together. Compiles nothing."""
+def construct(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
+    """As `assemble`, of any rule and task: the rule may not be able to do what the task asks."""
     optimizer = config["optimizer"]
     kinds = {path: leaf.kind for path, leaf in config.leaves.items()}
 
@@ -30,32 +29,49 @@ def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
         raise ConfigError(
             f"task={config['task.name']} with dataset={config['dataset.name']}: {error}"
         ) from error
+    kind = load_target(config["algorithm.target"])
     try:
         network = load_target(config["model.target"])(
             config["model"], task.input_shape, task.outputs
         )
+        if not network.factors and kind.learns_by_gradient:
+            raise Unsupported(
+                "the model has no weights to learn; it is for memories such as "
+                "algorithm=hopfield_memory. Choose another one, such as model=mlp."
+            )
+        if network.generative and not kind.infers:
+            raise Unsupported(
+                "the model has no input: its latent states must be inferred, which this rule "
+                "cannot (pc and ipc can). An autoencoder, such as model=mlp, has one."
+            )
         learner = Learner(
             network,
             load_target(config["parameterisation.target"])(**choices("parameterisation")),
             load_target(optimizer["target"]),
             SCHEDULES[optimizer["schedule"]](optimizer, steps),
         )
-        rule = load_target(config["algorithm.target"])(
+        rule = kind(
             network,
             task.output_energy,
             learner,
             **choices("algorithm"),
-            sizes=Sizes(data.samples, config["train.batch_size"]),
+            sizes=Sizes(data.samples, config["train.batch_size"], task.outputs),
         )
     except (Unsupported, ValueError) as error:
         raise ConfigError(
             f"algorithm={config['algorithm.name']} with model={config['model.name']}: {error}"
         ) from error
-    if network.generative and not rule.infers:
+    return rule, task
+
+
+def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
+    """(rule, task) of a config's static leaves; `steps`: all batches of the run. Raises ConfigError
+    for choices that do not go together. Compiles nothing."""
+    rule, task = construct(config, data, steps)
+    if config["train.theory"] and not rule.learns_by_gradient:
         raise ConfigError(
-            f"model={config['model.name']} has no input: its latent states must be inferred, which "
-            f"algorithm={config['algorithm.name']} cannot (pc and ipc can). An autoencoder, such "
-            "as model=mlp, has one."
+            f"train.theory={config['train.theory']} is of networks with weights, which "
+            f"algorithm={config['algorithm.name']} has not: set train.theory=null."
         )
     missing = [name for name in task.needs if name not in rule.abilities]
     if missing:

@@ -176,7 +176,10 @@ class Program:
         return found, _finite(carry.state.params)
 
     def _measure(self, carry: Carry, hyper: dict, x: Array, y: Array) -> dict[str, Array]:
-        """The probe metrics on `probe_size` training samples chosen by the seed."""
+        """The probe metrics on `probe_size` training samples chosen by the seed; {} of a rule that
+        does not learn by gradient."""
+        if not self.algorithm.learns_by_gradient:
+            return {}
         x, y = self._drawn(hyper, x, y)
         key = member_key(hyper, "probe")
         size = min(self.probe_size, x.shape[0])
@@ -287,4 +290,6 @@ def build(config: Config, data: Facts, steps: int, mode: str, placement: Placeme
 
 
 def _finite(tree) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+    """Whether all numbers of a tree are; those of an empty one are."""
+    finite = jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tree)
+    return jax.tree.reduce(jnp.logical_and, finite, jnp.ones((), bool))

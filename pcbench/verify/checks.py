@@ -39,6 +39,7 @@ class Check(NamedTuple):
 
 CHECKS: list[Check] = []  # identities, each of the rules that it names
 CONTRACT: list[Callable] = []  # promises of every rule, of a `contract.Subject`
+OF_GRADIENTS: set[Callable] = set()  # those of them that only a rule with weights can keep
 
 
 def check(
@@ -60,3 +61,9 @@ def contract(function: Callable) -> Callable:
     """Register a function of a `Subject` as a promise of every rule."""
     CONTRACT.append(function)
     return function
+
+
+def contract_of_gradients(function: Callable) -> Callable:
+    """Register a promise of every rule that learns weights by gradient."""
+    OF_GRADIENTS.add(function)
+    return contract(function)

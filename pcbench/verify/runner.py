@@ -21,11 +21,12 @@ from pcbench.verify import (  # noqa: F401  (they register their checks)
     exactness,
     generation,
     linear,
+    memories,
     predictive_coding,
     target_propagation,
 )
-from pcbench.verify.checks import CHECKS, CONTRACT, Check
-from pcbench.verify.contract import subject
+from pcbench.verify.checks import CHECKS, CONTRACT, OF_GRADIENTS, Check
+from pcbench.verify.contract import rule_of, subject
 from pcbench.verify.measured import Measured
 
 
@@ -60,7 +61,13 @@ def select(names: Sequence[str], implemented: Sequence[str]) -> list[Check]:
     """The identities that concern the named algorithms, then the contract of each; everything
     where none is named."""
     chosen = [c for c in CHECKS if not names or set(c.algorithms) & set(names)]
-    return chosen + [promise(f, name) for name in names or implemented for f in CONTRACT]
+    return chosen + [promise(f, name) for name in names or implemented for f in promises(name)]
+
+
+def promises(algorithm: str) -> list[Callable]:
+    """What a rule promises: without weights, nothing about their gradient and the loss."""
+    without_weights = not rule_of(algorithm).learns_by_gradient
+    return [f for f in CONTRACT if not (without_weights and f in OF_GRADIENTS)]
 
 
 def promise(function: Callable, algorithm: str) -> Check:
