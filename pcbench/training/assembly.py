@@ -5,6 +5,7 @@ from typing import Any
 from pcbench.algorithms.base import Algorithm, Sizes, Unsupported
 from pcbench.config import Config, ConfigError, load_target
 from pcbench.data.dataset import Facts
+from pcbench.networks.graph import Graph
 from pcbench.tasks.task import Task
 from pcbench.training.learner import Learner
 from pcbench.training.schedules import SCHEDULES
@@ -38,7 +39,10 @@ def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
             load_target(optimizer["target"]),
             SCHEDULES[optimizer["schedule"]](optimizer, steps),
         )
-        rule = load_target(config["algorithm.target"])(
+        rule_type = load_target(config["algorithm.target"])
+        if isinstance(network, Graph) and not rule_type.graphs:
+            raise Unsupported("the rule is for layers: choose algorithm=graph_pc, or model=mlp.")
+        rule = rule_type(
             network,
             task.output_energy,
             learner,
