@@ -19,6 +19,7 @@ from pcbench.verify import (  # noqa: F401  (they register their checks)
     alignment,
     equilibrium_propagation,
     exactness,
+    graphs,
     linear,
     predictive_coding,
     target_propagation,
