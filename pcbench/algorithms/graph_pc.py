@@ -8,8 +8,9 @@ Every node v_i has a prediction μ_i from its neighbours, in loops as well:
              Δθ = -∂/∂θ mean_B E(θ, v)
     ask:     hold what is known, relax all other nodes, read what was asked for
 
-One graph so predicts outputs, generates inputs for an output and completes inputs. Where the graph
-has no cycles, its feed-forward pass is the minimum of E for an input, and is the prediction.
+One graph so predicts outputs, generates inputs for an output and completes inputs. Where all cycles
+go through the input, the prediction is the feed-forward pass: the minimum of E for a given input
+without the input's own errors.
 
 On a chain of layers (any other network) it is predictive coding, and E has no term of the input.
 """

@@ -84,7 +84,7 @@ class Graph(Network):
 
     @cached_property
     def acyclic(self) -> bool:
-        """Whether no hidden or output group depends on itself."""
+        """Whether there are no cycles but those through the input, which is known."""
         return all(s < k for k, f in enumerate(self.factors) if k for s in f.sources)
 
     @cached_property
@@ -165,11 +165,12 @@ def joined(topology: str, groups: int) -> Iterator[tuple[int, int]]:
     if topology in ("full", "sparse"):
         yield from ((s, t) for s in range(groups) for t in range(groups))
         return
-    for below, above in pairwise(range(groups)):
-        yield below, above
-        if topology != "layered":
-            yield above, below
+    chain = list(pairwise(range(groups)))
+    yield from chain
+    if topology == "cyclic":
+        yield 1, 0
     if topology == "regions":
+        yield from ((above, below) for below, above in chain)
         yield from ((k, k) for k in range(1, groups - 1))
 
 
