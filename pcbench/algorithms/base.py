@@ -27,6 +27,7 @@ ABILITIES = (
     "predict",  # (weights, x, hyper) → y
     "generate",  # (trained, y, hyper, key) → an input for it, (B, D) flattened
     "reconstruct",  # (trained, x, y, hyper, key) → the output again, from the states inferred of it
+    "complete",  # (trained, x, known, hyper, key) → x with its unknown elements filled in
     "recall",  # (trained, x, y, known, hyper, key) → y with its unknown elements filled in
     "sample",  # (trained, count, hyper, key) → (count, C) outputs, of networks with a prior
 )
@@ -117,6 +118,8 @@ class Algorithm:
     loss: Loss
     learner: Learner
     sizes: Sizes = field(default=Sizes(0, 0), kw_only=True)
+
+    graphs = False  # whether it learns on a `networks.graph.Graph`
 
     def init(self, key: Array) -> State:
         params, optimizer = self.learner.init(key)

@@ -2,7 +2,7 @@
 
 All of the `pc` energy under squared error with precisions 1, whatever rule trains the network; of
 nonlinear networks to first order around the forward pass. Means over SAMPLES samples of the probe
-batch; NaN under other losses and for networks without hidden layers.
+batch; NaN under other losses, for networks without hidden layers and for graphs.
 """
 
 import jax
@@ -16,6 +16,7 @@ from pcbench.energies.curvature import activity_hessian, spectrum
 from pcbench.energies.energy import squared_error
 from pcbench.energies.equilibrium import largest_rescaling, mean_rescaling, rescaling
 from pcbench.metrics.alignment import cosine
+from pcbench.networks.graph import Graph
 from pcbench.networks.parameterisations import place
 
 SAMPLES = 4
@@ -96,4 +97,6 @@ THEORY = {"curvature": curvature, "equilibrium": equilibrium, "alignment": align
 
 
 def _applies(algorithm: Algorithm) -> bool:
-    return algorithm.loss is squared_error and algorithm.network.layers > 1
+    network = algorithm.network
+    chain = not isinstance(network, Graph)
+    return algorithm.loss is squared_error and chain and network.layers > 1

@@ -5,6 +5,7 @@ declarations (`networks/parameterisations.py`).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,13 +20,15 @@ class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
     """A parameter with what a parameterisation must know of it.
 
     ``role``: input | hidden | attention (queries and keys) | residual (its product is added to what
-    passes by it) | embedding (a table, read by position) | output; ``kind``: weight | bias.
+    passes by it) | embedding (a table, read by position) | output; ``kind``: weight | bias;
+    ``edges``: None, or what has a `mask`, False at weights that do not exist (they are drawn as 0).
     """
 
     value: Array
     role: str = struct.field(pytree_node=False)
     kind: str = struct.field(pytree_node=False)
     fan_in: int = struct.field(pytree_node=False)
+    edges: Any = struct.field(pytree_node=False, default=None)
 
     def unbox(self):
         return self.value
@@ -40,10 +43,10 @@ class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
         return self
 
 
-def declare(role: str, kind: str, fan_in: int) -> Callable:
+def declare(role: str, kind: str, fan_in: int, edges: Any = None) -> Callable:
     """An initialiser that only declares: zeros, to be drawn by the parameterisation."""
     return lambda key, shape, dtype=jnp.float32: Declared(
-        jnp.zeros(shape, dtype), role, kind, fan_in
+        jnp.zeros(shape, dtype), role, kind, fan_in, edges
     )
 
 

@@ -179,7 +179,10 @@ def initialise(parameterisation: Parameterisation, key: Array, declared: tuple) 
     parts = iter(jnp.split(variates, np.cumsum(sizes)[:-1]))
 
     def one(d: Declared) -> Array:
-        return parameterisation.initial_scale(d) * next(parts).reshape(d.value.shape)
+        value = parameterisation.initial_scale(d) * next(parts).reshape(d.value.shape)
+        if d.edges is None or d.edges.mask is None:
+            return value
+        return jnp.where(d.edges.mask, value, 0)
 
     return _map(one, declared)
 

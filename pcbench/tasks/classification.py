@@ -1,7 +1,8 @@
 """Classification: the input is clamped, the label is to be predicted; scored by accuracy.
 
 Of rules that can generate an input for a label, `generation_rmse` is the distance of what they make
-from the mean of the class, per pixel, on the scale of the network's inputs.
+from the mean of the class, per pixel, on the scale of the network's inputs; of those that can
+complete one, `completion_mse` is the error of its second half given the first.
 """
 
 from dataclasses import dataclass
@@ -52,6 +53,12 @@ class Classification:
         if "generate" in algorithm.abilities:
             made = algorithm.generate(trained, batch.target, hyper, key)
             found["generation_errors"] = jnp.mean((made - flat(batch.x)) ** 2, -1)
+        if "complete" in algorithm.abilities:
+            x = flat(batch.x)
+            known = jnp.arange(x.shape[1]) < x.shape[1] // 2
+            mask = jnp.broadcast_to(known, x.shape)
+            filled = flat(algorithm.complete(trained, batch.x, mask, hyper, key))
+            found["completion_errors"] = jnp.mean((filled - x) ** 2, -1, where=~mask)
         return found
 
     def score(self, found, images, y):
@@ -59,6 +66,8 @@ class Classification:
         if "generation_errors" in found:
             square = np.mean(found["generation_errors"], -1) - within_classes(images(), y)
             scores["generation_rmse"] = np.sqrt(np.maximum(square, 0))
+        if "completion_errors" in found:
+            scores["completion_mse"] = np.mean(found["completion_errors"], -1)
         return scores
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from pcbench.algorithms.base import Algorithm, Sizes, Unsupported
 from pcbench.config import Config, ConfigError, load_target
 from pcbench.data.dataset import Facts
+from pcbench.networks.graph import Graph
 from pcbench.tasks.task import Task
 from pcbench.training.learner import Learner
 from pcbench.training.schedules import SCHEDULES
@@ -44,6 +45,8 @@ def construct(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]
                 "the model has no input: its latent states must be inferred, which this rule "
                 "cannot (pc and ipc can). An autoencoder, such as model=mlp, has one."
             )
+        if isinstance(network, Graph) and not kind.graphs:
+            raise Unsupported("the rule is for layers: choose algorithm=graph_pc, or model=mlp.")
         learner = Learner(
             network,
             load_target(config["parameterisation.target"])(**choices("parameterisation")),

@@ -15,12 +15,13 @@ from pcbench.algorithms.bp import BP
 from pcbench.algorithms.phases import Phase, PhaseRule, Problem
 from pcbench.energies.energy import LOSSES, total
 from pcbench.networks.chains import linear, mlp, resmlp
+from pcbench.networks.graph import graph
 from pcbench.networks.network import Network
 from pcbench.networks.parameterisations import sp
 from pcbench.training.learner import Learner
 from pcbench.training.optimizers import sgd
 
-BUILDERS = {"mlp": mlp, "linear": linear, "resmlp": resmlp}
+BUILDERS = {"mlp": mlp, "linear": linear, "resmlp": resmlp, "graph": graph}
 CONSTANT = optax.constant_schedule(1.0)
 ROUNDING = 1e-12  # of some thousand operations in float64
 

@@ -20,6 +20,7 @@ from pcbench.verify import (  # noqa: F401  (they register their checks)
     equilibrium_propagation,
     exactness,
     generation,
+    graphs,
     linear,
     memories,
     predictive_coding,
