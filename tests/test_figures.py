@@ -44,6 +44,8 @@ def test_lines_and_panels_split_the_rows_and_undefined_values_do_not_count():
     assert {(p.panel, p.line) for p in drawn} == {("a", "pc"), ("b", "bp")}
     assert all(p.runs == 3 for p in drawn)
     assert {p.panel for p in figures.points(SPEC | {"where": {"data": "b"}}, rows)} == {None}
+    some = figures.points(SPEC | {"where": {"width": [2, 8]}}, rows)
+    assert {p.x for p in some} == {2, 8}
 
 
 def test_several_columns_are_several_lines_and_without_lines_there_is_one():

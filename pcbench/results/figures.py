@@ -8,7 +8,7 @@
                                `evaluations` (the second table of a record, such as per layer)
     x, y                       columns; several y are several lines
     line, panel                column or columns whose values get a line, a panel each
-    where                      {column: value} of the rows that are shown
+    where                      {column: value, or a list of values} of the rows that are shown
     log                        axes with a logarithmic scale, of [x, y]
     slope: true                of each line, log y against log x: in the legend and as CSV
     labels                     {column: what it is called in the figure}
@@ -22,6 +22,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from pcbench.config.errors import ConfigError, nearest
@@ -77,7 +78,7 @@ def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
     seen: set[str] = set()
     for row in rows:
         seen |= row.keys()
-        if any(str(row.get(column)) != str(value) for column, value in spec["where"].items()):
+        if not all(_holds(row.get(column), wanted) for column, wanted in spec["where"].items()):
             continue
         for column in spec["y"]:
             value, x = row.get(column), row.get(spec["x"])
@@ -195,6 +196,10 @@ def write_csv(path: Path, names: list[str], rows: Iterable[tuple]) -> None:
 # the marker tells lines apart without colour.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 MARKERS = "osD^vPX*"
+FEW = 7  # values of x that an axis has room for
+
+
+WIDTH, HEIGHT = 3.9, 3.1  # inches of a panel
 
 
 def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
@@ -202,45 +207,74 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
     lines = list(dict.fromkeys(p.line for p in drawn))
     columns = min(3, len(panels))
     count = -(-len(panels) // columns)
-    figure = figure_class(figsize=(1 + 3.6 * columns, 0.9 + 3.0 * count), layout="constrained")
+    per_row = min(len(lines), columns * WIDTH // (0.9 + 0.075 * max(map(len, map(str, lines)))))
+    per_row = max(1, int(per_row))
+    legend = 0.2 * -(-len(lines) // per_row) if len(lines) > 1 else 0
+    size = (1 + WIDTH * columns, 1.1 + HEIGHT * count + legend)
+    figure = figure_class(figsize=size, layout="constrained")
     axes = figure.subplots(count, columns, squeeze=False, sharey=True).flat
     numeric = all(isinstance(p.x, int | float) for p in drawn)
+    values = list(dict.fromkeys(p.x for p in drawn))
     fits = {(s.panel, s.line): s.slope for s in slopes(drawn)} if spec.get("slope") else {}
-    places = {x: n for n, x in enumerate(dict.fromkeys(p.x for p in drawn))}
+    handles = {}
     for axis, panel in zip(axes, panels, strict=False):
         for n, line in enumerate(lines):
             own = [p for p in drawn if p.panel == panel and p.line == line]
             if not own:
                 continue
-            x = [p.x if numeric else places[p.x] for p in own]
-            colour = COLOURS[n % len(COLOURS)]
-            marker = MARKERS[n // len(COLOURS) % len(MARKERS)] if len(own) < 60 else ""
             fit = fits.get((panel, line))
-            name = line if fit is None else f"{line} (slope {fit:.3f})"
-            axis.plot(x, [p.mean for p in own], marker + "-", color=colour, label=name, ms=4)
-            if all(p.low is not None for p in own):
-                low, high = [p.low for p in own], [p.high for p in own]
-                axis.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+            name = str(line) if fit is None else f"{line} (slope {fit:.3f})"
+            style = {"color": COLOURS[n % len(COLOURS)], "ms": 4}
+            marker = MARKERS[n // len(COLOURS) % len(MARKERS)] if len(own) < 60 else ""
+            handles[name] = _curve(axis, own, numeric, values, marker, style)
         if panel is not None:
             names = ", ".join(label(spec, column) for column in spec["panel"])
             axis.set_title(f"{names} = {panel}", fontsize=9)
         axis.set_xlabel(label(spec, spec["x"]))
-        if "x" in spec["log"]:
-            axis.set_xscale("log")
         if "y" in spec["log"]:
             axis.set_yscale("log")
+        if "x" in spec["log"]:
+            axis.set_xscale("log")
+            if len(values) <= FEW:  # the values themselves, not powers of ten
+                axis.set_xticks(values, [f"{x:g}" for x in values])
+                axis.minorticks_off()
         if not numeric:
-            axis.set_xticks(list(places.values()), [str(x) for x in places], rotation=30)
+            axis.set_xticks(range(len(values)), [str(x) for x in values], rotation=20, ha="right")
+            axis.set_xlim(-0.5, len(values) - 0.5)
         axis.grid(alpha=0.25)
     axes = list(figure.axes)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     axes[0].set_ylabel(label(spec, spec["y"][0]) if len(spec["y"]) == 1 else "")
     if len(lines) > 1 or len(spec["y"]) > 1:
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
-    figure.suptitle(spec["title"], fontsize=11)
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            title=", ".join(label(spec, column) for column in spec["line"]) or None,
+            loc="outside lower center",
+            ncols=per_row,
+            fontsize=8,
+            title_fontsize=8,
+            frameon=False,
+        )
+    figure.suptitle("\n".join(wrap(spec["title"], int(size[0] * 11))), fontsize=10)
     return figure
+
+
+def _curve(axis, own: list[Point], numeric: bool, values: list, marker: str, style: dict):
+    """A line with its intervals as a band; over names, points with error bars."""
+    mean = [p.mean for p in own]
+    known = all(p.low is not None for p in own)
+    low, high = ([p.low for p in own], [p.high for p in own]) if known else (mean, mean)
+    if numeric:
+        x = [p.x for p in own]
+        (drawn,) = axis.plot(x, mean, marker + "-", **style)
+        if known:
+            axis.fill_between(x, low, high, color=style["color"], alpha=0.2, lw=0)
+        return drawn
+    below, above = ([abs(m - v) for m, v in zip(mean, edge, strict=True)] for edge in (low, high))
+    places = [values.index(p.x) for p in own]
+    return axis.errorbar(places, mean, (below, above), fmt=marker, capsize=3, **style)
 
 
 def label(spec: Mapping[str, Any], column: str) -> str:
@@ -253,6 +287,10 @@ def _joined(row: Row, columns: list[str]) -> Any:
     if len(columns) == 1:
         return values[0] if values else None
     return ", ".join(map(str, values)) or None
+
+
+def _holds(value: Any, wanted: Any) -> bool:
+    return str(value) in map(str, wanted if isinstance(wanted, list) else [wanted])
 
 
 def _order(value: Any):
