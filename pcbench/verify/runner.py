@@ -17,6 +17,7 @@ from pcbench.training.compilation import keep_compiled_programs
 from pcbench.training.program import numerics
 from pcbench.verify import (  # noqa: F401  (they register their checks)
     alignment,
+    bidirectional,
     equilibrium_propagation,
     exactness,
     generation,
