@@ -100,7 +100,7 @@ def test_a_label_without_an_energy_is_not_inferred():
 
 
 def test_one_network_classifies_digits_and_generates_them():
-    """With its own defaults; without top-down errors W stays as drawn, and generates nothing."""
+    """With its own defaults; without top-down errors W does not learn, and generates nothing."""
     configs = [
         single(["algorithm=bpc", "train.epochs=10", "train.eval_every=10", *extra])
         for extra in ([], ["algorithm.generative_weight=0"])

@@ -14,9 +14,9 @@ where loss(μ, x) is ½‖x - μ‖², at the label that of the task. Input and 
 
 Limits, in `generative_weight` a_gen and `discriminative_weight` a_disc:
 
-- a_gen = 0: discriminative predictive coding; W stays as drawn.
+- a_gen = 0: discriminative predictive coding; W does not learn.
 - a_disc = 0: generative predictive coding, that of W with label and input exchanged; V only starts
-  the states, and stays as drawn.
+  the states, and does not learn.
 - a_disc → 0: hybrid predictive coding (Tschantz et al. 2023). The states follow W alone, and V
   learns to predict where they end, by a gradient in proportion to a_disc: an optimiser that ignores
   the scale of gradients (Adam) learns at full speed.
