@@ -17,12 +17,13 @@ import pytest
 import yaml
 
 from pcbench import data
-from pcbench.data import cache, generated, tfds_source, transforms
+from pcbench.data import Facts, cache, generated, tfds_source, transforms
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "conf" / "dataset"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-OFFLINE = ["digits", "teacher", "two_moons"]
+LABELLED = ["digits", "teacher", "two_moons"]
+OFFLINE = sorted([*LABELLED, "gaussian", "normal"])
 TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR", "")
 
 
@@ -65,7 +66,7 @@ def test_fixed_permutation_never_changes():
     assert sorted(data.fixed_permutation(1437)) == list(range(1437))
 
 
-@pytest.mark.parametrize("name", OFFLINE)
+@pytest.mark.parametrize("name", LABELLED)
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25])
 def test_splits_are_disjoint_and_complete(name, fraction):
     """Train and validation are the official training set, dealt out without a repeat."""
@@ -75,7 +76,7 @@ def test_splits_are_disjoint_and_complete(name, fraction):
     assert len(dealt.train.y) + len(dealt.validation.y) == total
     assert rows(dealt.train, dealt.validation) == rows(whole.train)
     for split in (dealt.train, dealt.validation, dealt.test):
-        assert split.x.shape == (len(split.y), *dealt.shape)
+        assert split.x.shape == (len(split.y), *dealt.facts.shape)
         assert split.y.dtype == np.int32
     np.testing.assert_array_equal(dealt.test.x, whole.test.x)
 
@@ -178,7 +179,7 @@ def test_mnist_is_mnist():
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009
     ]  # fmt: skip
     assert mnist.train.x.dtype == np.uint8
-    assert mnist.shape == (28, 28, 1)
+    assert mnist.facts.shape == (28, 28, 1)
     pixels = np.concatenate([mnist.train.x, mnist.validation.x])
     assert pixels.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
     assert pixels.std() / 255 == pytest.approx(0.3081, abs=5e-5)
@@ -202,7 +203,7 @@ def test_real_sets_are_whole_and_balanced(name, sizes, classes, shape):
     assert (len(loaded.train.y), len(loaded.test.y)) == sizes
     assert loaded.validation.x.shape == (0, *loaded.train.x.shape[1:])
     assert loaded.classes == classes
-    assert loaded.shape == shape
+    assert loaded.facts.shape == shape
     for split, size in zip((loaded.train, loaded.test), sizes, strict=True):
         assert set(np.bincount(split.y, minlength=classes)) == {size // classes}
     if shape[-1] == 3:
@@ -474,3 +475,33 @@ def test_normalise_maps_pixels_to_the_pcx_range_in_any_dtype(dtype):
     assert z.ravel().tolist() == [-1, 1]
     # float input is not scaled by 255
     np.testing.assert_array_equal(transforms.normalise(x / 255, [0.5], [0.5], dtype), z)
+
+
+# ------------------------------------------------------------------------------------------ drawn
+
+
+def test_gaussian_pairs_have_targets_that_are_independent_of_the_inputs():
+    pairs = data.load(config_of("gaussian"), 0.1)
+    assert pairs.facts == Facts((64,), 3600, 400, None, 64)
+    assert not pairs.facts.labelled
+    x, y = pairs.train
+    assert x.dtype == y.dtype == np.float32
+    for part in (x, y):
+        assert abs(part.mean()) < 0.01
+        assert abs(part.std() - 1) < 0.01
+    assert np.abs(x.T @ y / len(x)).max() < 5 / np.sqrt(len(x))
+    more = data.load(config_of("gaussian", samples=8000), 0)
+    assert np.array_equal(more.test.x, pairs.test.x)
+
+
+def test_normal_numbers_have_mean_one_and_variance_five():
+    x = data.load(config_of("normal", samples=40_000), 0).train.x
+    assert x.shape == (40_000, 1)
+    assert abs(x.mean() - 1) < 5 * np.sqrt(5 / 40_000)
+    assert abs(x.var() / 5 - 1) < 5 * np.sqrt(2 / 40_000)
+
+
+def test_a_seed_cannot_draw_more_than_there_is():
+    assert data.load(config_of("digits", draw=100), 0.1).facts.samples == 100
+    with pytest.raises(data.DataError, match="1293 training examples to draw from"):
+        data.load(config_of("digits", draw=2000), 0.1)

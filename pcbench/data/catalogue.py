@@ -31,6 +31,8 @@ _CATALOGUE = {
     "tiny_imagenet_small": _Entry("tfds", 200, (64, 64, 3), 10_000, 10_000),
     "teacher": _Entry("generated"),
     "two_moons": _Entry("generated", 2, (2,)),
+    "gaussian": _Entry("generated"),  # targets instead of labels
+    "normal": _Entry("generated", 1, (1,)),
 }
 
 
