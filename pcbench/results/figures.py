@@ -10,6 +10,7 @@
     line, panel                column or columns whose values get a line, a panel each
     where                      {column: value, or a list of values} of the rows that are shown
     log                        axes with a logarithmic scale, of [x, y]
+    limits                     {y: [low, high]}: what is beyond is cut off
     slope: true                of each line, log y against log x: in the legend and as CSV
     labels                     {column: what it is called in the figure}
 
@@ -32,7 +33,7 @@ from pcbench.results.records import Store
 
 KEYS = {
     "title", "caption", "source", "sweep", "table", "x", "y", "line", "panel", "where", "log",
-    "slope", "labels",
+    "limits", "slope", "labels",
 }  # fmt: skip
 TABLES = ("rows", "history", "evaluations")
 Row = dict[str, Any]
@@ -234,13 +235,19 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
         if "y" in spec["log"]:
             axis.set_yscale("log")
         if "x" in spec["log"]:
-            axis.set_xscale("log")
+            positive = min((x for x in values if x > 0), default=1)
+            if min(values) > 0:
+                axis.set_xscale("log")
+            else:  # linear from zero to the smallest value
+                axis.set_xscale("symlog", linthresh=positive)
             if len(values) <= FEW:  # the values themselves, not powers of ten
                 axis.set_xticks(values, [f"{x:g}" for x in values])
                 axis.minorticks_off()
         if not numeric:
             axis.set_xticks(range(len(values)), [str(x) for x in values], rotation=20, ha="right")
             axis.set_xlim(-0.5, len(values) - 0.5)
+        if "y" in spec.get("limits", {}):
+            axis.set_ylim(*spec["limits"]["y"])
         axis.grid(alpha=0.25)
     axes = list(figure.axes)
     for axis in axes[len(panels) :]:
