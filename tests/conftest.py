@@ -4,6 +4,7 @@ Only environment variables are set, so that a test which needs no JAX does not i
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def _threads_per_worker() -> int:
 # workers on two cores run four computing threads and take turns.
 for _name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, str(_threads_per_worker()))
+
+# Tests interrupt processes that they start. Run in the background of a shell script they would
+# inherit that interrupts are ignored.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compilation takes most of the tests' time, and the programs seldom change between two runs.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
