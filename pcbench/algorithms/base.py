@@ -111,15 +111,13 @@ class Algorithm:
     """
 
     learns_by_gradient = True
-
     infers = False  # whether hidden states can be inferred from the output alone
+    graphs = False  # whether it learns on a `networks.graph.Graph`
 
     network: Network
     loss: Loss
     learner: Learner
     sizes: Sizes = field(default=Sizes(0, 0), kw_only=True)
-
-    graphs = False  # whether it learns on a `networks.graph.Graph`
 
     def init(self, key: Array) -> State:
         params, optimizer = self.learner.init(key)
@@ -144,6 +142,11 @@ class Algorithm:
     def states(self, weights: Any, x: Array, hyper: Hyper) -> tuple:
         """The states of a prediction for inputs (B, …), one entry per factor."""
         return self.network.forward(weights, x)
+
+    def noise(self, numbers: dict[str, Array]) -> Array | None:
+        """Standard deviation of what is added to the gradient of the states at every step of a
+        relaxation; None: nothing."""
+        return None
 
     @property
     def abilities(self) -> frozenset[str]:

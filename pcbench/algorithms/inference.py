@@ -81,10 +81,6 @@ class Inference:
             key=key,
         ).states
 
-    def noise(self, numbers: dict[str, Array]) -> Array | None:
-        """Standard deviation of what is added to the gradient of the states at every step."""
-        return None
-
     def _precisions_of(self, hyper: Hyper) -> tuple | None:
         precisions = hyper["algorithm"].get("precisions")
         return None if precisions is None else per_factor(self.network, precisions)

@@ -18,8 +18,6 @@ from pcbench.algorithms.pc import PC
 
 @dataclass(frozen=True)
 class MCPC(PC):
-    noisy = True
-
     def noise(self, numbers):
         tau, gamma = numbers["temperature"], numbers["step_size"]
         return jnp.sqrt(2 * tau * (1 - numbers["momentum"]) / gamma)

@@ -69,7 +69,6 @@ class PhaseRule(GradientAlgorithm):
     energies = ENERGIES  # that the rule is defined on
     starts = ("feedforward", "zeros", "previous", "persistent")
     nudgings = ("positive", "negative", "centred")
-    noisy = False  # whether the relaxation has noise
 
     def __post_init__(self):
         """Raises Unsupported where the energy, the network and the updater do not go together."""
@@ -98,10 +97,6 @@ class PhaseRule(GradientAlgorithm):
     def phases(self, numbers: dict[str, Array], epoch: Array, key: Array) -> tuple[Phase, ...]:
         """What the rule is."""
         raise NotImplementedError
-
-    def noise(self, numbers: dict[str, Array]) -> Array | None:
-        """Standard deviation of what is added to the gradient of the states at every step."""
-        return None
 
     @property
     def recurrent(self) -> bool:
@@ -402,7 +397,7 @@ class Problem:
     def windows(self, output_free: bool) -> list[Window]:
         rule = self.rule
         forward = rule.energy == "pc" and rule.schedule == "sync" and rule.start == "feedforward"
-        if forward and not rule.noisy:
+        if forward and rule.noise(self.numbers) is None:
             return list(windows(rule.network, rule.steps, output_free))
         free = (*(True for _ in rule.network.factors[:-1]), output_free)
         whole = (0,) * len(free)

@@ -245,8 +245,8 @@ class Task(Choice):
     )  # fmt: skip
     corruption: str = static(
         "mask",
-        "what is done to a stored pattern: Gaussian noise; its last rows, random pixels or the "
-        "label are missing; a random shift",
+        "what is done to a stored pattern: Gaussian noise; its last rows, or random pixels, are "
+        "missing; a random shift",
         choices=("noise", "mask", "pixels", "shift"),
     )
     level: float = dynamic(

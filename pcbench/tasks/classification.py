@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from pcbench.data.dataset import Facts
 from pcbench.energies.energy import LOSSES, Loss
+from pcbench.tasks.reproduction import flat
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Classification:
     data: Facts
     loss: str = "squared_error"
 
+    evaluates = "test"
     higher_is_better = True
     needs = ("predict",)
 
@@ -69,10 +70,6 @@ class Classification:
         if "completion_errors" in found:
             scores["completion_mse"] = np.mean(found["completion_errors"], -1)
         return scores
-
-
-def flat(x: Array) -> Array:
-    return x.reshape(x.shape[0], -1)
 
 
 def within_classes(x: np.ndarray, y: np.ndarray) -> float:

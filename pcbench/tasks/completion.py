@@ -7,21 +7,16 @@ is the right one (among at most 1,000).
 """
 
 from dataclasses import dataclass
-from math import prod
 
 import jax.numpy as jnp
 import numpy as np
 
-from pcbench.data.dataset import Facts
-from pcbench.energies.energy import Loss, squared_error
-from pcbench.tasks.classification import flat
 from pcbench.tasks.corruption import CORRUPTIONS
+from pcbench.tasks.reproduction import Reproduction, flat
 
 
 @dataclass(frozen=True)
-class Completion:
-    data: Facts
-    loss: str = "squared_error"
+class Completion(Reproduction):
     corruption: str = "mask"
 
     evaluates = "train"
@@ -30,8 +25,7 @@ class Completion:
     needs = ("recall",)
 
     def __post_init__(self):
-        if self.loss != "squared_error":
-            raise ValueError("task=completion has loss=squared_error.")
+        super().__post_init__()
         if self.data.held_out:
             raise ValueError(
                 "a memory is tested on what it has stored: set train.validation_fraction=0 "
@@ -44,21 +38,6 @@ class Completion:
             )
         if self.corruption in ("mask", "shift") and len(self.data.shape) != 3:
             raise ValueError(f"task.corruption={self.corruption} is for images.")
-
-    @property
-    def output_energy(self) -> Loss:
-        return squared_error
-
-    @property
-    def outputs(self) -> int:
-        return prod(self.data.shape)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    def pair(self, x, y):
-        return x, flat(x)
 
     def evaluate(self, algorithm, trained, batch, hyper, key):
         numbers, stored = hyper["task"], batch.target

@@ -6,51 +6,40 @@ autoencoder, or of labels a generator; one without is a decoder, whose latent st
 """
 
 from dataclasses import dataclass
-from math import prod
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pcbench.data.dataset import Facts
-from pcbench.energies.energy import Loss, squared_error
-from pcbench.tasks.classification import flat, within_classes
+from pcbench.tasks.classification import within_classes
+from pcbench.tasks.reproduction import Reproduction
 
 
 @dataclass(frozen=True)
-class Generation:
-    data: Facts
-    loss: str = "squared_error"
+class Generation(Reproduction):
     condition: str = "image"  # image | label
 
+    evaluates = "test"
     higher_is_better = False
     chance = None
     needs = ("reconstruct",)
 
     def __post_init__(self):
-        if self.loss != "squared_error":
-            raise ValueError("task=generation has loss=squared_error.")
+        super().__post_init__()
         if self.condition == "label" and not self.data.labelled:
             raise ValueError(
                 "the dataset has no labels to generate from: set task.condition=image."
             )
 
     @property
-    def output_energy(self) -> Loss:
-        return squared_error
-
-    @property
-    def outputs(self) -> int:
-        return prod(self.data.shape)
-
-    @property
     def input_shape(self) -> tuple[int, ...]:
         return self.data.shape if self.condition == "image" else (self.data.classes,)
 
     def pair(self, x, y):
-        if self.condition == "image":
-            return x, flat(x)
-        return jax.nn.one_hot(y, self.data.classes, dtype=x.dtype), flat(x)
+        x, target = super().pair(x, y)
+        if self.condition == "label":
+            x = jax.nn.one_hot(y, self.data.classes, dtype=x.dtype)
+        return x, target
 
     def evaluate(self, algorithm, trained, batch, hyper, key):
         made = algorithm.reconstruct(trained, batch.x, batch.target, hyper, key)

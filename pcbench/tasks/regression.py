@@ -14,6 +14,7 @@ class Regression:
     data: Facts
     loss: str = "squared_error"
 
+    evaluates = "test"
     higher_is_better = False
     chance = None
     needs = ("predict",)

@@ -12,9 +12,9 @@ from pcbench.energies.energy import Loss
 
 class Task(Protocol):
     """Static. Scores are named without their split: ``accuracy`` becomes ``test_accuracy_final``
-    and so on; the first one that `score` gives is the primary metric. A task whose `evaluates` is
-    "train" tests on what was learned from."""
+    and so on; the first one that `score` gives is the primary metric."""
 
+    evaluates: str  # on the "test" set, or on the "train" set: on what was learned from
     higher_is_better: bool
 
     @property

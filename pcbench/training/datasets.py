@@ -62,6 +62,6 @@ def load_dataset(config: Config, place: Callable[[Any], Any], devices: int = 1) 
         )
         return DeviceData(train, evaluated, images, labels, loaded.facts)
 
-    evaluates = getattr(load_target(config["task.target"]), "evaluates", "test")
+    evaluates = load_target(config["task.target"]).evaluates
     key = (str(config["dataset"]), config["train.validation_fraction"], evaluates, devices)
     return _datasets.obtain(key, load)

@@ -159,7 +159,7 @@ class Program:
         weights = self.algorithm.learner.weights(carry.state.params, hyper)
         trained = Trained(weights, carry.state.memory)
         key = member_key(hyper, "evaluation")
-        if getattr(self.task, "evaluates", "test") == "train":
+        if self.task.evaluates == "train":
             x, y = self._drawn(hyper, x, y)
         n = x.shape[0]
         size = min(EVALUATION_BATCH, n)
