@@ -111,7 +111,7 @@ def test_generation_rmse_is_the_distance_from_the_class_mean():
 def test_labels_generate_the_means_of_their_classes():
     overrides = ["task=generation", "task.condition=label", "algorithm=bp", "model.depth=2"]
     outcome = train([single([*overrides, "train.epochs=20", "optimizer.lr=0.01"])])[0]
-    digits = data.load(single([]).__getitem__("dataset"), 0.1)
+    digits = data.load(single([])["dataset"], 0.1)
     scale = np.std(digits.test.x.mean(0))
     assert outcome.metrics["test_generation_rmse_final"] < 0.25 * scale + 0.1
     assert outcome.metrics["primary_metric"] == "test_mse_at_best_validation"
