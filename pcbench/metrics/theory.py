@@ -26,18 +26,22 @@ LANCZOS = 200  # products with the Hessian, for each sample
 def curvature(
     algorithm: Algorithm, weights: tuple, batch: Batch, hyper: Hyper, key: Array
 ) -> dict[str, Array]:
-    """condition_number: of ∂²F/∂h² at the forward states, the output held at the target."""
+    """condition_number: of ∂²F/∂h² at the forward states, with the output held at the prediction.
+
+    Without errors the Hessian is that of Gauss and Newton, JᵀJ: positive definite. In networks of
+    linear pieces it does not depend on the target anyway; in smooth ones a distant target may bend
+    it until the energy has no minimum nearby, and no condition number.
+    """
     network = algorithm.network
     if not _applies(algorithm):
         return {"condition_number": jnp.full((), jnp.nan)}
 
-    def of_sample(inputs):
-        x, y = inputs
-        hidden = network.forward(weights, x[None])[:-1]
-        operator, like = activity_hessian(network, weights, (*hidden, y[None]), x[None])
+    def of_sample(x):
+        states = network.forward(weights, x[None])
+        operator, like = activity_hessian(network, weights, states, x[None])
         return spectrum(operator, like, key, LANCZOS).condition
 
-    found = jax.lax.map(of_sample, (batch.x[:SAMPLES], batch.target[:SAMPLES]))
+    found = jax.lax.map(of_sample, batch.x[:SAMPLES])
     return {"condition_number": jnp.mean(found)}
 
 
