@@ -204,9 +204,9 @@ def main():
     print(
         f"128 layers, T=128, {step['windows']} windows: {step['step_ms']['pcbench']:.0f} ms a step,"
         f" plain {step['step_ms']['plain']:.0f} ms, ratio {step['ratio']:.2f}; compile "
-        f"{step['compile_s']:.2f} s; {step['gflop']:.1f} GFLOP (plain {step['plain_gflop']:.1f}), {100 * step['peak_share']:.0f} % "
-        f"of the peak of {step['peak_gflops']:.0f} GFLOP/s; weights differ by "
-        f"{step['difference_after_a_step']:.1e}"
+        f"{step['compile_s']:.2f} s; {step['gflop']:.1f} GFLOP (plain {step['plain_gflop']:.1f}), "
+        f"{100 * step['peak_share']:.0f} % of the peak of {step['peak_gflops']:.0f} GFLOP/s; "
+        f"weights differ by {step['difference_after_a_step']:.1e}"
     )
     report["depth"] = depth = measure_depth(3)
     print(
