@@ -133,6 +133,11 @@ def test_the_wasserstein_distance_of_shifted_sets_is_the_shift():
         (["model=decoder", "task=generation", "algorithm=bp"], "has no input.*pc and ipc can"),
         ([*MEMORY, "algorithm=ep"], "needs a rule that can recall"),
         (["task=generation", "task.loss=cross_entropy"], "has loss=squared_error"),
+        (["algorithm.precisions=[1,1]"], "2 values, one for each of the network's 4 layers"),
+        (
+            ["task=generation", "model=decoder", "algorithm.precisions=[1,1,1]"],
+            "3 values, .* 4 layers .latent states count as one",
+        ),
         ([*MEMORY, "task.corruption=mask"], "corruption=mask is for images"),
     ],
 )

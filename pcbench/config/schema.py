@@ -177,6 +177,12 @@ class Model(Choice):
     heads: int = static(4, "attention heads; they divide the width", minimum=1)
     norm: str = static("layer", "normalisation per token in each block", choices=("layer", "none"))
 
+    maps: list[int] = static(
+        doc="feature maps of a convolutional decoder, from its latent images to the largest "
+        "hidden ones",
+        minimum=1,
+    )
+    kernel: int = static(doc="side of the kernels of a convolutional decoder", minimum=1)
     latent: int = static(doc="latent states of a generative network", minimum=1)
     prior: str = static(
         "none",

@@ -47,6 +47,12 @@ def construct(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]
             )
         if isinstance(network, Graph) and not kind.graphs:
             raise Unsupported("the rule is for layers: choose algorithm=graph_pc, or model=mlp.")
+        precisions = config.get("algorithm.precisions")
+        if precisions is not None and len(precisions) != network.layers:
+            raise Unsupported(
+                f"algorithm.precisions lists {len(precisions)} values, one for each of the "
+                f"network's {network.layers} layers (latent states count as one) is needed."
+            )
         learner = Learner(
             network,
             load_target(config["parameterisation.target"])(**choices("parameterisation")),
