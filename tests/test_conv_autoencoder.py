@@ -38,7 +38,7 @@ def normal(seed, *shape):
 
 @pytest.mark.parametrize("size,stride,padding", [(3, 1, 1), (3, 2, 1), (4, 2, 1), (7, 2, 3)])
 def test_it_is_the_adjoint_of_the_convolution(size, stride, padding):
-    """⟨K x, y⟩ = ⟨x, Kᵀ y⟩, to rounding. Its derivatives: K x by y, and along K the value itself."""
+    """⟨K x, y⟩ = ⟨x, Kᵀ y⟩, to rounding. Derivatives: K x by y, and along K the value."""
     x, kernel = normal(0, 2, 7, 6, 3), normal(1, size, size, 3, 4)
     forward = jit(lambda x, k: convolve(x, k, stride, padding))(x, kernel)
     y = normal(2, *forward.shape)

@@ -133,6 +133,9 @@ class Algorithm(Choice):
     temperature: float = dynamic(
         doc="τ of the Langevin dynamics; 1: samples of the posterior", minimum=0
     )
+    output_variance: float = dynamic(
+        doc="σ² of an output given its latent states, on the scale of the data", above=0
+    )
     generative_weight: float = dynamic(
         doc="weight of the energy of top-down predictions", minimum=0
     )

@@ -1,4 +1,5 @@
-"""Convolutional decoders and autoencoders: table 2 of PCX (Pinchetti et al. 2024, arXiv 2407.01163).
+"""Convolutional decoders and autoencoders, as in table 2 of PCX: Pinchetti et al. 2024, arXiv
+2407.01163.
 
 Every layer halves or doubles the sides of its images, by a stride of two. `maps` lists the feature
 maps from the latent images to the largest hidden ones, so that there are as many transposed
