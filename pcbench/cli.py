@@ -481,8 +481,8 @@ def tune(name, overrides, trials, batch, seeds, report, retry, results, json):
         echo_json(result)
     else:
         best, fresh = result["best"], result["report"]
-        found = f"{result['metric']} {best['value']:.4g}"
-        click.echo(f"best of {search.trials} trials: {found} with")
+        value = "undefined" if best["value"] is None else f"{best['value']:.4g}"
+        click.echo(f"best of {search.trials} trials: {result['metric']} {value} with")
         click.echo(" ".join(f"{key}={json_.dumps(v)}" for key, v in best["settings"].items()))
         if fresh and fresh["mean"] is not None:
             low, high = fresh["low"], fresh["high"]

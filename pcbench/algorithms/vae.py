@@ -78,7 +78,6 @@ class VAE(Algorithm):
     def _step(self, state: State, batch: Batch, hyper: Hyper, key: Array, measure=False):
         decoder = self.learner.weights(state.params, hyper)
         encoder = self.encoder.weights(state.memory.params, hyper)
-
         latent = self.network.state_shapes(len(batch.target))[0]
         noise = jax.random.normal(key, latent.shape, batch.target.dtype)
 
@@ -112,14 +111,11 @@ class VAE(Algorithm):
 
     def decode(self, decoder, latent: Array) -> Array:
         """g(z): (B, C)."""
-        x = self._no_input(latent)
+        x = self.network.given(latent)
         return self.network.forward(decoder, x, (latent - self._prior_mean(decoder, latent),))[-1]
 
     def _prior_mean(self, decoder, like: Array) -> Array:
-        return self.network.factors[0].apply(decoder[0], self._no_input(like))
-
-    def _no_input(self, like: Array) -> Array:
-        return jnp.zeros((len(like), *self.network.input_shape), like.dtype)
+        return self.network.factors[0].apply(decoder[0], self.network.given(like))
 
     def _info(self, divergence: Array, error: Array) -> Info:
         hidden = [jnp.zeros_like(error)] * (self.network.layers - 2)
