@@ -18,7 +18,7 @@ class Run(NamedTuple):
     """A finished run: its record, and its arrays by name.
 
     ``history/*`` per evaluation, ``probe/*`` per measurement, ``weights/FACTOR/NAME``,
-    ``predictions/test``.
+    those of a rule's own such as ``weights/encoder/FACTOR/NAME``, ``predictions/test``.
     """
 
     record: Record

@@ -455,8 +455,8 @@ def show(run_id, results, json):
 def tune(name, overrides, trials, batch, seeds, report, retry, results, json):
     """Search hyper-parameters: NAME of conf/tune/NAME.yaml, or a file.
 
-    Selection is by validation accuracy. Launching it again runs only what is not finished; a
-    larger --trials goes on.
+    Selection is by the task's score on validation. Launching it again runs only what is not
+    finished; a larger --trials goes on.
     """
     from pcbench.results.records import Store
     from pcbench.sweeps.space import read_search
@@ -481,7 +481,8 @@ def tune(name, overrides, trials, batch, seeds, report, retry, results, json):
         echo_json(result)
     else:
         best, fresh = result["best"], result["report"]
-        click.echo(f"best of {search.trials} trials: validation accuracy {best['value']:.4f} with")
+        value = "undefined" if best["value"] is None else f"{best['value']:.4g}"
+        click.echo(f"best of {search.trials} trials: {result['metric']} {value} with")
         click.echo(" ".join(f"{key}={json_.dumps(v)}" for key, v in best["settings"].items()))
         if fresh and fresh["mean"] is not None:
             low, high = fresh["low"], fresh["high"]

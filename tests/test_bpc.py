@@ -105,7 +105,11 @@ def test_one_network_classifies_digits_and_generates_them():
         single(["algorithm=bpc", "train.epochs=10", "train.eval_every=10", *extra])
         for extra in ([], ["algorithm.generative_weight=0"])
     ]
-    both, discriminative = (outcome.metrics for outcome in train(configs, mode="map"))
+    outcomes = train(configs, mode="map")
+    both, discriminative = (outcome.metrics for outcome in outcomes)
     accuracy, error = "test_accuracy_final", "test_generation_rmse_final"
     assert both[accuracy] > 0.9 and both[accuracy] > discriminative[accuracy] - 0.03
     assert both[error] < discriminative[error] / 2
+    weights = {k: v for k, v in outcomes[0].arrays.items() if k.startswith("weights/")}
+    assert weights["weights/top_down/0/W"].shape[0] == 10, "those that generate are kept, too"
+    assert both["parameters"] == sum(v.size for v in weights.values())

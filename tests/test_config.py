@@ -185,7 +185,6 @@ def test_a_preset_sets_groups_and_values_and_the_command_line_wins():
         (["~model.width"], ["model.width=VALUE"]),
         (["model.width"], ["cannot read", "model.width"]),
         (["optimizer.lr=1,2"], ["optimizer.lr", "sweep"]),
-        (["algorithm.precisions=[1,1]"], ["2 values", "depth=4"]),
         (["model.widths=[3,4]"], ["2 hidden layers"]),
         (["train.validation_fraction=0"], ["selection=final"]),
         (

@@ -25,6 +25,10 @@ PC_MEMORY = [*MEMORY, "model=decoder", "algorithm=pc", "algorithm.start=persiste
              "optimizer=adam", "optimizer.lr=0.01", "task.level=0.3"]  # fmt: skip
 
 
+DECODER = ["model=decoder", "model.latent=16", "model.width=64", "model.prior=standard",
+           "task=generation", "optimizer=adam"]  # fmt: skip
+
+
 @pytest.mark.parametrize("level", [0.25, 0.5])
 @pytest.mark.parametrize("name", ["mask", "pixels"])
 def test_what_is_known_is_right_and_the_rest_is_missing(name, level):
@@ -127,12 +131,52 @@ def test_the_wasserstein_distance_of_shifted_sets_is_the_shift():
     assert 0.5 < wasserstein(b, moved) / 3 / 0.375 < 1.5
 
 
+def test_a_variational_autoencoder_reconstructs_and_samples_digits():
+    """Nearer to an image than the mean of all is; what samples vary by, beside the noise, is some
+    of what images do."""
+    overrides = ["algorithm=vae", *DECODER, "algorithm.output_variance=0.1", "train.epochs=30"]
+    outcome = train([single([*overrides, "train.eval_every=30"])])[0]
+    images = data.load(single([])["dataset"], 0.1).test.x
+    images = (images.reshape(len(images), -1) - 0.5) / 0.5
+    variance = images.var(0).mean()
+    assert outcome.metrics["test_mse_final"] < 0.5 * variance
+    assert outcome.metrics["test_sample_mean_final"] == pytest.approx(images.mean(), abs=0.1)
+    assert 0.3 < (outcome.metrics["test_sample_variance_final"] - 0.1) / variance < 1.1
+    encoder = [v for k, v in outcome.arrays.items() if k.startswith("weights/encoder/")]
+    weights = [v for k, v in outcome.arrays.items() if k.startswith("weights/")]
+    assert len(encoder) == len(weights) / 2 == 6
+    assert outcome.metrics["parameters"] == sum(v.size for v in weights)
+
+
+@pytest.mark.parametrize("algorithm", ["pc", "ipc", "vae"])
+def test_what_is_measured_of_a_generative_network(algorithm):
+    """The loss is that of reconstructions; what compares predictions is undefined, and so null."""
+    overrides = [f"algorithm={algorithm}", *DECODER, "train.epochs=2", "train.probe_size=1293"]
+    outcome = train([single(overrides)])[0]
+    per_pixel = outcome.metrics["train_loss"] * 2 / 64
+    assert per_pixel == pytest.approx(outcome.metrics["test_mse_final"], rel=0.1)
+    assert outcome.metrics["energy_relaxed"] <= outcome.metrics["energy_initial"]
+    for name in ("target_alignment", "target_alignment_finite", "gradient_cosine"):
+        assert np.isnan(outcome.metrics[name])
+    assert (outcome.arrays["probe/update_norm"][:, 1:] > 0).all()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=decoder", "task=generation", "algorithm=bp"], "has no input.*pc and ipc can"),
+        (
+            ["model=decoder", "task=generation", "algorithm=bp"],
+            "has no input.*pc, ipc and mcpc",
+        ),
         ([*MEMORY, "algorithm=ep"], "needs a rule that can recall"),
         (["task=generation", "task.loss=cross_entropy"], "has loss=squared_error"),
+        (["algorithm=vae"], "learns generative networks: choose model=decoder"),
+        (["algorithm=vae", "model=decoder", "task=generation"], "set model.prior=standard"),
+        (["algorithm.precisions=[1,1]"], "2 values, one for each of the network's 4 layers"),
+        (
+            ["task=generation", "model=decoder", "algorithm.precisions=[1,1,1]"],
+            "3 values, .* 4 layers .latent states count as one",
+        ),
         ([*MEMORY, "task.corruption=mask"], "corruption=mask is for images"),
     ],
 )
@@ -162,7 +206,7 @@ def test_a_cue_of_a_memory_is_scored_by_what_comes_back():
 
     class Echo:
         class network:
-            generative = False
+            given = staticmethod(lambda x: x)
 
         @staticmethod
         def recall(trained, x, y, known, hyper, key):

@@ -20,7 +20,7 @@ from pcbench.results.records import Record, RecordError, Store
 from pcbench.results.row import make_row
 from pcbench.sweeps import execute
 from pcbench.sweeps.space import read_search
-from pcbench.sweeps.tune import OBJECTIVE, tune
+from pcbench.sweeps.tune import tune
 
 CHANCE = 0.1
 LR = {"low": 1e-4, "high": 1.0, "log": True}
@@ -127,6 +127,37 @@ def test_what_does_not_complete_scores_chance(tmp_path, runs, status):
         assert trial["value"] == pytest.approx(expected)
     assert len({trial["value"] for trial in result["trials"]}) == 2
     assert result["best"]["value"] == 0.9
+
+
+def valley(config) -> dict:
+    """A task of errors: least on validation at lr=0.01."""
+    distance = abs(math.log10(config["optimizer.lr"]) + 2)
+    scores = {"validation_mse_best": distance, "test_mse_at_best_validation": -distance}
+    return {**scores, "chance": None, "primary_metric": "test_mse_at_best_validation",
+            "primary_higher_is_better": False}  # fmt: skip
+
+
+def test_a_task_of_errors_is_searched_for_the_least_one(tmp_path, runs):
+    """And by its own score. The last of 40 trials are better than chance proposals, whose distance
+    is at most 2 and 1 on average; a diverged run is worse than all that did not."""
+    runs(measure=valley, status=lambda c: "diverged" if c["optimizer.lr"] > 0.3 else "completed")
+    errors = ["task=generation", "model=decoder"]
+    search = read_search(search_file(tmp_path, {"optimizer.lr": LR}), errors, trials=40, batch=8)
+    result = tune(search, Store(tmp_path))
+    values = [math.inf if t["value"] is None else t["value"] for t in result["trials"]]
+    assert result["metric"] == "validation_mse_best"
+    assert result["best"]["value"] == min(values) < 0.2
+    assert sum(value < 0.7 for value in values[-16:]) > 8, "a third of chance proposals"
+    diverged = [t["settings"]["optimizer.lr"] > 0.3 for t in result["trials"]]
+    assert diverged == [math.isinf(value) for value in values] and any(diverged)
+
+
+def test_nothing_held_out_is_nothing_to_search_by(tmp_path, runs):
+    runs(
+        measure=lambda config: {"test_accuracy_final": 0.5, "primary_metric": "test_accuracy_final"}
+    )
+    with pytest.raises(ConfigError, match=r"no validation_accuracy_best.*validation_fraction=0.1"):
+        tune(search_of(tmp_path, trials=2, batch=2), Store(tmp_path))
 
 
 def test_a_search_whose_runs_all_fail_says_why_and_can_be_retried(tmp_path, runs):
@@ -384,7 +415,9 @@ def test_a_batch_of_numbers_is_one_pack_and_a_diverged_member_scores_chance(tmp_
         diverges = trial["settings"]["optimizer.lr"] > 1
         (row,) = (store.read(run_id).row for run_id in trial["run_ids"])
         assert row["pack_size"] == 4 and (row["status"] == "diverged") == diverges
-        assert trial["value"] == pytest.approx(CHANCE if diverges else row[OBJECTIVE])
+        assert trial["value"] == pytest.approx(
+            CHANCE if diverges else row["validation_accuracy_best"]
+        )
     assert {trial["settings"]["optimizer.lr"] for trial in result["trials"]} == {1e-3, 1e12}
     assert result["best"]["settings"]["optimizer.lr"] == 1e-3
     report = result["report"]

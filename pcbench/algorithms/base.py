@@ -63,6 +63,13 @@ class State(NamedTuple):
     step: Array  # weight updates so far, ()
 
 
+class OwnWeights(NamedTuple):
+    """The memory of a rule that learns weights beside the network's."""
+
+    params: Any  # drawn, without forward multipliers
+    optimizer: Any
+
+
 class Trained(NamedTuple):
     """What an evaluation is given of a run's state."""
 
@@ -112,6 +119,7 @@ class Algorithm:
 
     learns_by_gradient = True
     infers = False  # whether hidden states can be inferred from the output alone
+    generative = False  # whether it learns in no other networks than generative ones
     graphs = False  # whether it learns on a `networks.graph.Graph`
 
     network: Network
@@ -127,6 +135,10 @@ class Algorithm:
     def memory(self, key: Array) -> Any:
         """What the rule itself carries between batches, at the start."""
         return ()
+
+    def own_weights(self, memory: Any) -> dict[str, Any]:
+        """The weights in a memory by name: kept with a run's results, and counted."""
+        return {}
 
     def step(self, state: State, batch: Batch, hyper: Hyper, key: Array) -> State:
         """Learn from one batch."""

@@ -26,27 +26,28 @@ Pixels outnumber labels, so that classification needs a_gen well below a_disc.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from pcbench.algorithms.base import Algorithm, Batch, Hyper, Info, State, Trained, Unsupported
+from pcbench.algorithms.base import (
+    Algorithm,
+    Batch,
+    Hyper,
+    Info,
+    OwnWeights,
+    State,
+    Trained,
+    Unsupported,
+)
 from pcbench.energies.energy import per_layer, prediction_energy, squared_error, total
 from pcbench.networks.activations import IDENTITY
 from pcbench.networks.layers import Dense
 from pcbench.networks.network import Factor, Network
 from pcbench.relaxation.relax import Relaxed, relax
 from pcbench.relaxation.updaters import MIRROR, PROJECTED, gradient_updater
-
-
-class TopDown(NamedTuple):
-    """The memory of the rule: the parameters of W, and the state of their optimiser."""
-
-    params: Any  # drawn, without forward multipliers
-    optimizer: Any
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,10 @@ class BPC(Algorithm):
         return replace(self.learner, network=mirrored(self.network))
 
     def memory(self, key):
-        return TopDown(*self.top_down.init(key))
+        return OwnWeights(*self.top_down.init(key))
+
+    def own_weights(self, memory):
+        return {"top_down": memory.params}
 
     # --- learning
 
@@ -94,7 +98,7 @@ class BPC(Algorithm):
         params, optimizer = self.learner.update(
             state.params, state.optimizer, for_v, state.step, hyper
         )
-        memory = TopDown(*self.top_down.update(*state.memory, for_w, state.step, hyper))
+        memory = OwnWeights(*self.top_down.update(*state.memory, for_w, state.step, hyper))
         return for_v, info, State(params, optimizer, memory, state.step + 1)
 
     def gradients(self, v, w, batch: Batch, hyper: Hyper, measure=False):

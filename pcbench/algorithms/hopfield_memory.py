@@ -11,7 +11,8 @@ and weigh the stored values P. Special cases, without normalisation:
     nearest neighbour                                                     any, max
 
 There is nothing to learn by: no weights, no gradient. A sample's pattern is at its own place, as it
-was last seen; what was never seen has no part in retrieval.
+was last seen; what was never seen has no part in retrieval. A run keeps no patterns: they are its
+training set, which the config names.
 """
 
 from dataclasses import dataclass

@@ -75,6 +75,9 @@ class TargetPropagation(GradientAlgorithm):
         # the shape of an optimiser's state depends on no number: any will do
         return Feedback(feedback, OPTIMIZERS[self.feedback_optimizer](0.0).init(feedback))
 
+    def own_weights(self, memory):
+        return {"feedback": memory.weights} if self.feedback_steps else {}
+
     def gradient(self, weights, memory, batch, hyper, key, measure=False):
         numbers = hyper["algorithm"]
         states = self.network.forward(weights, batch.x)

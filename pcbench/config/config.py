@@ -194,12 +194,6 @@ def check(config: Config) -> None:
             f"model.widths lists {len(widths)} hidden layers, model.depth={depth} (weight layers) "
             f"has {depth - 1}."
         )
-    precisions = get("algorithm.precisions")
-    if precisions is not None and depth is not None and len(precisions) != depth:
-        raise ConfigError(
-            f"algorithm.precisions lists {len(precisions)} values, one for each of the "
-            f"model.depth={depth} layers is needed."
-        )
     nudging, beta = get("algorithm.nudging"), get("algorithm.beta")
     for key in ("beta", "beta_increment", "beta_signs"):
         path = f"algorithm.{key}"

@@ -133,6 +133,9 @@ class Algorithm(Choice):
     temperature: float = dynamic(
         doc="τ of the Langevin dynamics; 1: samples of the posterior", minimum=0
     )
+    output_variance: float = dynamic(
+        doc="σ² of an output given its latent states, on the scale of the data", above=0
+    )
     generative_weight: float = dynamic(
         doc="weight of the energy of top-down predictions", minimum=0
     )
@@ -177,6 +180,12 @@ class Model(Choice):
     heads: int = static(4, "attention heads; they divide the width", minimum=1)
     norm: str = static("layer", "normalisation per token in each block", choices=("layer", "none"))
 
+    maps: list[int] = static(
+        doc="feature maps of a convolutional decoder, from its latent images to the largest "
+        "hidden ones",
+        minimum=1,
+    )
+    kernel: int = static(doc="side of the kernels of a convolutional decoder", minimum=1)
     latent: int = static(doc="latent states of a generative network", minimum=1)
     prior: str = static(
         "none",

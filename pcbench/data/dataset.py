@@ -41,6 +41,9 @@ class Facts(NamedTuple):
     classes: int | None  # of labels; None: the examples have targets
     targets: int  # numbers in a target, 1 of labels
     augmented: bool = False  # training examples are flipped or cropped at random
+    name: str = ""
+    mean: tuple[float, ...] = (0.0,)  # that the network's inputs are normalised by
+    std: tuple[float, ...] = (1.0,)
 
     @property
     def labelled(self) -> bool:
@@ -57,6 +60,8 @@ class Dataset:
     crop_size: int | None = None
     draw: int | None = None
     augmented: bool = False
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
 
     @property
     def facts(self) -> Facts:
@@ -65,7 +70,10 @@ class Dataset:
             shape = (self.crop_size, self.crop_size, shape[-1])
         samples, held_out = self.draw or len(self.train.y), len(self.validation.y)
         targets = math.prod(self.train.y.shape[1:])
-        return Facts(shape, samples, held_out, self.classes, targets, self.augmented)
+        return Facts(
+            shape, samples, held_out, self.classes, targets, self.augmented, self.name, self.mean,
+            self.std,
+        )  # fmt: skip
 
 
 def fixed_permutation(size: int) -> np.ndarray:
@@ -113,6 +121,8 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
         crop_size=config.get("crop_size"),
         draw=draw,
         augmented=bool(config.get("flip") or config.get("crop_padding")),
+        mean=tuple(config.get("mean", (0.0,))),
+        std=tuple(config.get("std", (1.0,))),
     )
 
 

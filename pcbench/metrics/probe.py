@@ -1,6 +1,8 @@
 """What every run reports about its learning rule, measured on one fixed batch.
 
-Costs one measured step, the reference gradient and three passes of the probe batch each time.
+Costs one measured step, the reference gradient and three passes of the probe batch each time. Of a
+generative network it costs the step and one reconstruction: there is no input to predict from, so
+that what compares predictions or their gradient is undefined.
 """
 
 from typing import Any
@@ -9,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pcbench.algorithms.base import Algorithm, Batch, Hyper, State
+from pcbench.algorithms.base import Algorithm, Batch, Hyper, State, Trained
 from pcbench.metrics.alignment import first_order_change, target_alignment, tree_cosine
 from pcbench.metrics.layers import layer_norms, prospective_index, root_mean_square
 
@@ -24,8 +26,23 @@ def probe(
     learner, network = algorithm.learner, algorithm.network
     weights = learner.weights(state.params, hyper)
     gradient, info, moved = algorithm.observe(state, batch, hyper, key)
-    reference = algorithm.reference_gradient(weights, batch, hyper)
     learned = learner.weights(moved.params, hyper)
+    if network.generative:
+        compared = _of_reconstructions(algorithm, weights, state, batch, hyper, key)
+    else:
+        compared = _of_predictions(algorithm, weights, state, batch, hyper, gradient, info, learned)
+    return compared | {
+        "energy_initial": info.energy_initial,
+        "energy_relaxed": info.energy_relaxed,
+        "inference_residual": info.residual,
+        "update_norm": layer_norms(network, jax.tree.map(jnp.subtract, learned, weights)),
+        "energy_trace": info.energy,
+    }
+
+
+def _of_predictions(algorithm, weights, state, batch, hyper, gradient, info, learned) -> dict:
+    learner, network = algorithm.learner, algorithm.network
+    reference = algorithm.reference_gradient(weights, batch, hyper)
 
     def outputs(params):
         return algorithm.predict(learner.weights(params, hyper), batch.x, hyper)
@@ -42,17 +59,24 @@ def probe(
         index = prospective_index(network, free, info.states, after)
     return {
         "train_loss": jnp.mean(losses),
-        "energy_initial": info.energy_initial,
-        "energy_relaxed": info.energy_relaxed,
-        "inference_residual": info.residual,
         "target_alignment": target_alignment(
             first_order_change(outputs, state.params, descent), error
         ),
         "target_alignment_finite": target_alignment(change[-1], error),
         "gradient_cosine": tree_cosine(gradient, reference),
-        "update_norm": layer_norms(network, jax.tree.map(jnp.subtract, learned, weights)),
         "state_rms": root_mean_square(network, free),
         "state_change": root_mean_square(network, change),
         "prospective_index": index,
-        "energy_trace": info.energy,
+    }
+
+
+def _of_reconstructions(algorithm, weights, state, batch, hyper, key) -> dict:
+    trained = Trained(weights, state.memory)
+    made = algorithm.reconstruct(trained, batch.x, batch.target, hyper, key)
+    nan, nans = jnp.full((), jnp.nan), jnp.full(algorithm.network.layers, jnp.nan)
+    scalars = ("target_alignment", "target_alignment_finite", "gradient_cosine")
+    return {
+        "train_loss": jnp.mean(algorithm.loss(made, batch.target)),
+        **dict.fromkeys(scalars, nan),
+        **dict.fromkeys(("state_rms", "state_change", "prospective_index"), nans),
     }

@@ -24,7 +24,7 @@ def as_product() -> bool:
 def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Array:
     """Cross-correlation with a kernel (k, k, C, O) under zero padding.
 
-    (B, H, W, C) → (B, H', W', O) with H' = (H + 2·padding - k) // stride + 1.
+    (B, H, W, C) → (B, H', W', O) with H' and W' as `convolved_side` has them.
     """
     if as_product():
         size, _, _, features = kernel.shape
@@ -37,6 +37,23 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Arra
     )
 
 
+def convolve_transposed(
+    y: Array, kernel: Array, sides: tuple[int, int], stride: int = 1, padding: int = 0
+) -> Array:
+    """The transpose of `convolve` as a linear map of images with these sides: ⟨K x, y⟩ = ⟨x, Kᵀ y⟩.
+
+    (B, H', W', O) → (B, H, W, C) with (H, W) = sides, under a kernel (k, k, C, O).
+    """
+    y, kernel = operands(y, kernel)
+    x = jnp.zeros((y.shape[0], *sides, kernel.shape[2]), y.dtype)
+    return jax.vjp(lambda x: convolve(x, kernel, stride, padding), x)[1](y)[0]
+
+
+def convolved_side(side: int, size: int, stride: int, padding: int) -> int:
+    """Places at which a kernel of that size reads a side of an image."""
+    return (side + 2 * padding - size) // stride + 1
+
+
 def patches(x: Array, size: int, stride: int = 1, padding: int = 0) -> Array:
     """What the kernel sees at each place: (B, H, W, C) → (B, H', W', size²·C), by row, column and
     channel.
@@ -44,7 +61,7 @@ def patches(x: Array, size: int, stride: int = 1, padding: int = 0) -> Array:
     Shifted slices: their transpose is a sum of padded slices, which XLA fuses into one loop. (A
     chain of in-place updates is the faster way forward, and thirty times slower back.)
     """
-    height, width = ((side + 2 * padding - size) // stride + 1 for side in x.shape[1:3])
+    height, width = (convolved_side(side, size, stride, padding) for side in x.shape[1:3])
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     shifted = [
         x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
@@ -123,3 +140,39 @@ class Join(Convolution):
 
     def __call__(self, source: Array, skip: Array) -> Array:
         return self.activation(self.pre(source, skip))
+
+
+class TransposedConvolution(nn.Module):
+    """σ(Kᵀ source + b), where K is the convolution that takes images of `shape` (H, W, C) to those
+    of the source.
+
+    source: (B, H', W', O), or flattened; returns (B, H, W, C), flattened where `flat`. An output
+    sums, on average over places, (size / stride)² · O inputs.
+    """
+
+    shape: tuple[int, int, int]
+    role: str
+    size: int = 3
+    stride: int = 1
+    padding: int = 0
+    activation: Activation = IDENTITY
+    bias: bool = True
+    flat: bool = False
+
+    @nn.compact
+    def pre(self, source: Array) -> Array:
+        """The pre-activation a = Kᵀ source + b."""
+        *sides, features = self.shape
+        places = (convolved_side(n, self.size, self.stride, self.padding) for n in sides)
+        source = source.reshape(source.shape[0], *places, -1)
+        channels = source.shape[-1]
+        fan_in = max(1, round((self.size / self.stride) ** 2 * channels))
+        shape = (self.size, self.size, features, channels)
+        kernel = self.param("W", declare(self.role, "weight", fan_in), shape)
+        a = convolve_transposed(source, kernel, tuple(sides), self.stride, self.padding)
+        if self.bias:
+            a = a + self.param("b", declare(self.role, "bias", fan_in), (features,))
+        return a.reshape(a.shape[0], -1) if self.flat else a
+
+    def __call__(self, source: Array) -> Array:
+        return self.activation(self.pre(source))

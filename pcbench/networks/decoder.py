@@ -17,7 +17,7 @@ def decoder(model: Mapping, input_shape: tuple[int, ...], outputs: int) -> Netwo
     depth, placement = model["depth"], model["states"]
     activation = ACTIVATIONS[model["activation"]]
     widths = model["widths"] or [model["width"]] * (depth - 1)
-    factors = [_latent(model)]
+    factors = [latent_states(model["latent"], model["prior"])]
     for k, features in enumerate([*widths, outputs]):
         output = k == depth - 1
         layer = Dense(
@@ -31,7 +31,6 @@ def decoder(model: Mapping, input_shape: tuple[int, ...], outputs: int) -> Netwo
     return Network(tuple(factors), (1,))
 
 
-def _latent(model: Mapping) -> Factor:
-    prior = model["prior"]
-    module = Latent(model["latent"], learned=prior == "learned")
+def latent_states(features: int, prior: str) -> Factor:
+    module = Latent(features, learned=prior == "learned")
     return Factor(module, (INPUT,), precision=0.0 if prior == "none" else 1.0)

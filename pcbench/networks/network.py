@@ -73,6 +73,10 @@ class Network:
         """Whether it is generative and says how its latent states are distributed."""
         return self.generative and self.factors[0].precision > 0
 
+    def given(self, x: Array) -> Array:
+        """What the network reads where the data have the input x (B, …): zeros, if it has none."""
+        return jnp.zeros((len(x), *self.input_shape), x.dtype) if self.generative else x
+
     @cached_property
     def declared(self) -> tuple:
         """The tree of `Declared` parameters (abstract values), stacks with their leading axis."""

@@ -71,7 +71,11 @@ COLUMNS: dict[str, Column] = {
     "primary_metric": _string("the column by which the task ranks; null: test accuracy"),
     "primary_higher_is_better": Column("boolean", "direction of primary_metric"),
     # on the fixed probe batch, at the last epoch
-    "train_loss": _float("mean output loss", unit="per sample", higher_is_better=False),
+    "train_loss": _float(
+        "mean output loss; of a generative network, of reconstructions",
+        unit="per sample",
+        higher_is_better=False,
+    ),
     "energy_initial": _float("mean energy before relaxation", unit="per sample"),
     "energy_relaxed": _float("mean energy after relaxation", unit="per sample"),
     "inference_residual": _float(

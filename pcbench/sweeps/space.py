@@ -9,7 +9,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from pcbench.config import Composer, Config, ConfigError
+from pcbench.config import Composer, Config, ConfigError, load_target
 from pcbench.config.compose import find_yaml, read_yaml
 from pcbench.config.errors import nearest
 from pcbench.config.schema import VOCABULARY
@@ -37,6 +37,11 @@ class Search:
     trials: int
     batch: int  # trials proposed at once
     seeds: int  # runs of each trial
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the task's score."""
+        return load_target(self.base["task.target"]).higher_is_better
 
     def configs(self, settings: Settings, seeds: Iterable[int]) -> list[Config]:
         return [self.base.replace({**settings, "seed": seed}) for seed in seeds]

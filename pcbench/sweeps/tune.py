@@ -4,8 +4,9 @@
     ROOT/sweeps/tune-NAME.json  the runs of the search and of its report
 
 A trial is a config; its value is the mean over the tuning seeds (1000, 1001, …) of the best
-validation accuracy, where a diverged or failed run scores chance. The test set plays no part. The
-best trial is then reported with fresh seeds (0, 1, …), whose rows state the number of trials.
+validation score: the task's first one, in its direction. A diverged or failed run scores chance;
+where the task has none, the worst there is. The test set plays no part. The best trial is then
+reported with fresh seeds (0, 1, …), whose rows state the number of trials.
 
 The proposals of a batch are a function of the search and of the values of all batches before it,
 so a search that was killed goes on as if nothing had happened, and so does one whose `trials` are
@@ -31,8 +32,6 @@ from pcbench.sweeps.packs import claimed
 from pcbench.sweeps.plan import make_plan
 from pcbench.sweeps.space import Search
 
-OBJECTIVE = "validation_accuracy_best"
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -51,8 +50,9 @@ def tune(
 ) -> dict[str, Any]:
     """Run what is missing of the search, then of `report` fresh seeds of its best trial.
 
-    ``{name, trials: [{settings, value, run_ids}], budget, best, report}``. `retry`: statuses of
-    finished runs that are run again; `finished` is told every record, stored ones included.
+    ``{name, metric, trials: [{settings, value, run_ids}], budget, best, report}``, an infinite
+    value as None. `retry`: statuses of finished runs that are run again; `finished` is told every
+    record, stored ones included.
     Raises RecordError where the stored search of that name is another one.
     """
     if not 0 <= report <= TUNING_SEEDS:
@@ -62,7 +62,8 @@ def tune(
     def run(configs: list[Config]) -> dict[str, Record]:
         return _run(search, configs, store, retry, observe, finished)
 
-    proposals, trials, chance = _load(search, store), [], None
+    proposals, trials = _load(search, store), []
+    higher, metric, chance = search.higher_is_better, None, None
     for start in range(0, search.trials, search.batch):
         if len(proposals) <= start:
             proposals += propose(search, trials)
@@ -71,23 +72,27 @@ def tune(
         seeds = range(TUNING_SEEDS, TUNING_SEEDS + search.seeds)
         members = [search.configs(settings, seeds) for settings in asked]
         records = run([config for configs in members for config in configs])
-        chance = chance or next((c for r in records.values() if (c := r.row["chance"])), None)
+        ran = next((r.row for r in records.values() if r.status != "failed"), None)
+        if metric is None and ran is not None:  # what a failed run does not know
+            metric, chance = objective(ran), ran["chance"]
         for settings, configs in zip(asked, members, strict=True):
             run_ids = [config.run_id for config in configs]
-            value = math.fsum(score(records[r], chance) for r in run_ids) / len(run_ids)
+            scores = [score(records[r], metric, chance, higher) for r in run_ids]
+            value = math.fsum(scores) / len(run_ids)
             trials.append(Trial(settings, value, run_ids))
-    if chance is None:  # which every run knows that did not fail
+    if metric is None:
         why = reason(store, trials[0].run_ids[0])
         raise RecordError(
             f"every run of {search.name} failed ({why}). Mend that and launch the search again "
             "with --retry failed."
         )
-    best = max(trials, key=lambda trial: trial.value)  # the first of equals
+    best = (max if higher else min)(trials, key=lambda trial: trial.value)  # the first of equals
     fresh = search.configs(best.settings, range(report))
     reported = [_state_trials(r, len(trials), store) for r in run(fresh).values()] if fresh else []
     return {
         "name": search.name,
-        "trials": [vars(trial) for trial in trials],
+        "metric": metric,
+        "trials": [_shown(trial) for trial in trials],
         "budget": {
             "trials": search.trials,
             "seeds": search.seeds,
@@ -95,9 +100,13 @@ def tune(
             "max_steps": search.base["train.max_steps"],
             "search": search.space,
         },
-        "best": vars(best),
+        "best": _shown(best),
         "report": _report(reported) if reported else None,
     }
+
+
+def _shown(trial: Trial) -> dict[str, Any]:
+    return vars(trial) | {"value": trial.value if math.isfinite(trial.value) else None}
 
 
 def propose(search: Search, trials: Sequence[Trial]) -> list[Settings]:
@@ -110,7 +119,8 @@ def propose(search: Search, trials: Sequence[Trial]) -> list[Settings]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {path: _distribution(spec) for path, spec in search.space.items()}
     sampler = optuna.samplers.TPESampler(seed=len(trials), multivariate=True, constant_liar=True)
-    study = optuna.create_study(direction="maximize", sampler=sampler)
+    direction = "maximize" if search.higher_is_better else "minimize"
+    study = optuna.create_study(direction=direction, sampler=sampler)
     for trial in trials:
         params = {p: _place(spec, trial.settings[p]) for p, spec in search.space.items()}
         study.add_trial(
@@ -143,14 +153,22 @@ def _place(spec: Mapping, value: Any) -> Any:
     return spec["choices"].index(value) if "choices" in spec else value
 
 
-def score(record: Record, chance: float | None) -> float:
-    """`chance`: of other runs, because a failed one does not know it."""
+def objective(row: Mapping[str, Any]) -> str:
+    """The validation column of the score that a run is ranked by."""
+    name = (row["primary_metric"] or "test_accuracy_final").removeprefix("test_")
+    for protocol in ("_final", "_at_best_validation", "_best_epoch"):
+        name = name.removesuffix(protocol)
+    return f"validation_{name}_best"
+
+
+def score(record: Record, metric: str | None, chance: float | None, higher: bool) -> float:
+    """The value of one run. `metric` and `chance` are None where all runs failed."""
     if record.status != "completed":
-        return record.row["chance"] or chance or 0.0
-    value = record.row.get(OBJECTIVE)
-    if value is None:
+        return (0.0 if higher else math.inf) if chance is None else chance
+    if (value := record.row.get(metric)) is None:
         raise ConfigError(
-            f"task '{record.row['task']}' reports no {OBJECTIVE}: there is nothing to search by."
+            f"task '{record.row['task']}' reports no {metric}: there is nothing to search by. Hold "
+            "out a share of the training set, such as train.validation_fraction=0.1."
         )
     return value
 

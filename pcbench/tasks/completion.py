@@ -44,7 +44,7 @@ class Completion(Reproduction):
         shape = (len(stored), *self.data.shape)
         cue, known = CORRUPTIONS[self.corruption](key, stored.reshape(shape), numbers["level"])
         cue, known = flat(cue), flat(jnp.broadcast_to(known, shape))
-        x = batch.x if algorithm.network.generative else cue.reshape(shape)
+        x = algorithm.network.given(cue.reshape(shape))
         found = algorithm.recall(trained, x, cue, known, hyper, key)
         errors = jnp.mean((found - stored) ** 2, -1)
         scores = found @ stored.T - 0.5 * jnp.sum(stored**2, -1)  # nearest: the largest of a row

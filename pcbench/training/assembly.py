@@ -43,10 +43,21 @@ def construct(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]
         if network.generative and not kind.infers:
             raise Unsupported(
                 "the model has no input: its latent states must be inferred, which this rule "
-                "cannot (pc and ipc can). An autoencoder, such as model=mlp, has one."
+                "cannot (pc, ipc and mcpc can). An autoencoder, such as model=mlp, has one."
+            )
+        if kind.generative and not network.generative:
+            raise Unsupported(
+                "the rule learns generative networks: choose model=decoder with "
+                "model.prior=standard, and task=generation."
             )
         if isinstance(network, Graph) and not kind.graphs:
             raise Unsupported("the rule is for layers: choose algorithm=graph_pc, or model=mlp.")
+        precisions = config.get("algorithm.precisions")
+        if precisions is not None and len(precisions) != network.layers:
+            raise Unsupported(
+                f"algorithm.precisions lists {len(precisions)} values, one for each of the "
+                f"network's {network.layers} layers (latent states count as one) is needed."
+            )
         learner = Learner(
             network,
             load_target(config["parameterisation.target"])(**choices("parameterisation")),

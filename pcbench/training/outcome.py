@@ -72,14 +72,14 @@ def _unstacked(group: str, arrays: Mapping[str, np.ndarray]) -> list[dict[str, n
 def member_outcome(
     log: Log,
     member: int,
-    params: Any,
+    weights: Any,
     found: Mapping[str, np.ndarray],
     selection: str,
     higher_is_better: bool,
 ) -> Outcome:
-    """`found`: per member and example of the test set. A diverged member's record ends where the
-    divergence was seen: its weights, predictions and probe are undefined, and equal those of a run
-    that was alone in its pack."""
+    """`weights`: of all members, by name; `found`: per member and example of the test set. A
+    diverged member's record ends where the divergence was seen: its weights, predictions and probe
+    are undefined, and equal those of a run that was alone in its pack."""
     end = int(log.diverged[member]) or np.inf
     arrays = {}
     for group, rows in (("history", log.evaluations), ("probe", log.probes)):
@@ -91,7 +91,7 @@ def member_outcome(
         return Outcome("diverged", scores, arrays)
     arrays |= {
         "weights/" + jax.tree_util.keystr(path, simple=True, separator="/"): leaf[member]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
     }
     for name, values in found.items():
         whole = values.ndim == 2  # (members, examples); of what is larger, such as images, a few

@@ -196,9 +196,7 @@ class Program:
 
     def _batch(self, images: Array, y: Array, index: Array, epoch: Array) -> Batch:
         x, target = self.task.pair(self._normalised(images), y)
-        if self.algorithm.network.generative:
-            x = jnp.zeros((len(target), *self.algorithm.network.input_shape), target.dtype)
-        return Batch(x, target, index, epoch)
+        return Batch(self.algorithm.network.given(x), target, index, epoch)
 
     def _drawn(self, hyper: dict, x: Array, y: Array) -> tuple[Array, Array]:
         """The training set, or the member's own part of it."""

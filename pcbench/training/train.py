@@ -148,13 +148,15 @@ class Pack:
             raise Preempted
 
     def _outcomes(self, carry) -> list[Outcome]:
-        algorithm, params = self.program.algorithm, jax.device_get(carry.state.params)
+        algorithm, state = self.program.algorithm, carry.state
+        weights = {str(k): own for k, own in enumerate(state.params)}
+        weights = jax.device_get(weights | algorithm.own_weights(state.memory))
         seconds = np.median(self.log.step_s) if self.log.step_s else np.nan
         shared = {
             "compile_s": self.program.compile_s - self.compiled_before,
             "step_ms": 1e3 * float(seconds) / self.size,
             "flops_per_step": self.program.flops_per_step(self.hyper, *self.data.train),
-            "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(params)),
+            "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(weights)),
             "chance": self.program.task.chance,
             "pack_size": self.size,
             "pack_mode": self.mode,
@@ -165,7 +167,7 @@ class Pack:
             outcome = member_outcome(
                 self.log,
                 member,
-                params,
+                weights,
                 self.found,
                 self.config["train.selection"],
                 self.program.task.higher_is_better,

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from pcbench.algorithms.base import Trained
-from pcbench.algorithms.bpc import BPC, TopDown, as_factors, as_layers
+from pcbench.algorithms.base import OwnWeights, Trained
+from pcbench.algorithms.bpc import BPC, as_factors, as_layers
 from pcbench.algorithms.pc import PC
 from pcbench.energies.energy import squared_error, total
 from pcbench.verify.checks import check
@@ -180,7 +180,7 @@ def the_top_down_sweep_is_what_generative_inference_finds(kind) -> Measured:
     the nodes of another input comes back to it."""
     rule, v, w, data = problem(kind, eval_steps=10)
     hyper, steps = numbers(0.0, 1.0, 0.3), 1500
-    trained = Trained(v, TopDown(w, ()))
+    trained = Trained(v, OwnWeights(w, ()))
 
     @jit
     def both(trained, data, hyper):
@@ -199,7 +199,7 @@ def without_top_down_errors_inference_is_the_bottom_up_sweep(kind) -> Measured:
     """a_gen = 0, input clamped, label free: E is zero at the bottom-up sweep, and inference stays
     there; with a_gen > 0 it does not."""
     rule, v, w, data = problem(kind, eval_steps=10)
-    trained = Trained(v, TopDown(w, ()))
+    trained = Trained(v, OwnWeights(w, ()))
     infer = jit(lambda hyper: rule.infer(trained, data.x, hyper))
     expected = rule.predict(v, data.x, {})
     stays = relative(infer(numbers(1.0, 0.0)), expected)

@@ -32,6 +32,7 @@ SETTINGS = (
 )
 # Most of the time goes into compiling; deeper networks are in the identities.
 NETWORK = ("model.width=8", "model.depth=2", "model.activation=tanh")
+GENERATIVE = ("model=decoder", "model.latent=4", "model.prior=standard", "task=generation")
 STEPS = 60  # of training
 PROMISED = 1e-5  # how near a vmapped or eager float32 step comes to the compiled single one
 
@@ -44,7 +45,10 @@ class Subject:
     """A rule with its config and data, and what several checks need of it."""
 
     def __init__(self, algorithm: str):
-        model = NETWORK if rule_of(algorithm).learns_by_gradient else ("model=patterns",)
+        kind = rule_of(algorithm)
+        model = NETWORK if kind.learns_by_gradient else ("model=patterns",)
+        if kind.generative:
+            model = (*NETWORK, *GENERATIVE)
         self.config = single([f"algorithm={algorithm}", *model, *SETTINGS])
         self.traces = 0
 
@@ -76,7 +80,8 @@ class Subject:
 
         def batch(x, y, index, epoch):
             images = normalise(x[index], dataset["mean"], dataset["std"], jnp.result_type(float))
-            return Batch(*task.pair(images, y[index]), index, epoch)
+            x, target = task.pair(images, y[index])
+            return Batch(self.rule.network.given(x), target, index, epoch)
 
         return jit(batch)
 

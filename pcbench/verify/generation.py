@@ -12,6 +12,7 @@ from pcbench.algorithms.base import Sizes, Trained
 from pcbench.algorithms.ipc import IPC
 from pcbench.algorithms.mcpc import MCPC
 from pcbench.algorithms.pc import PC
+from pcbench.algorithms.vae import VAE, kl_divergence
 from pcbench.networks.decoder import decoder
 from pcbench.verify.checks import check
 from pcbench.verify.measured import Measured
@@ -19,6 +20,11 @@ from pcbench.verify.problems import ROUNDING, as_batch, build, hyper, jit, relat
 
 OLIVIERS = "Oliviers, Bogacz & Meulemans 2024, PLOS Computational Biology"
 SALVATORI = "Salvatori et al. 2021, arXiv 2109.08063"
+KINGMA = "Kingma & Welling 2013, arXiv 1312.6114"
+LINEAR = {
+    "depth": 1, "widths": None, "width": 1, "activation": "identity", "states": "post",
+    "bias": False,
+}  # fmt: skip
 STEPS = 3000  # of relaxation, to rounding
 CHAINS = 40_000
 # Five standard errors of a variance that is estimated from so many samples.
@@ -27,11 +33,7 @@ STATISTICAL = 5 * np.sqrt(2 / CHAINS)
 
 def linear_decoder(prior: str, latent=3, outputs=6):
     """(network, W (outputs, latent), its weights, targets (4, outputs))."""
-    model = {
-        "latent": latent, "depth": 1, "widths": None, "width": 1, "activation": "identity",
-        "states": "post", "bias": False, "prior": prior,
-    }  # fmt: skip
-    net = decoder(model, (), outputs)
+    net = decoder(LINEAR | {"latent": latent, "prior": prior}, (), outputs)
     generator = np.random.default_rng(0)
     matrix = generator.normal(size=(outputs, latent)) / np.sqrt(latent)
     return net, matrix, ({}, {"W": jnp.asarray(matrix.T)}), generator.normal(size=(4, outputs))
@@ -121,3 +123,61 @@ def samples_have_the_covariance_of_the_model(rule) -> Measured:
     covariance = matrix @ matrix.T + np.eye(3)
     error = np.abs(np.cov(found.T) - covariance).max() / np.abs(covariance).max()
     return Measured(float(error), 3 * STATISTICAL + 0.02)
+
+
+# --- the variational autoencoder
+
+
+@check(source=KINGMA, algorithms=["vae"], kind="identity")
+def the_divergence_of_gaussians_has_a_closed_form() -> Measured:
+    """KL(N(m, s²) ‖ N(0, 1)) = ∫ q log q/p, by Gauss-Hermite quadrature, which is exact: log q/p is
+    of the second degree."""
+    mean, log_variance = np.random.default_rng(0).normal(size=(2, 5, 3))
+    points, masses = np.polynomial.hermite_e.hermegauss(4)
+    z = mean[..., None] + np.exp(log_variance / 2)[..., None] * points
+    log_ratio = (z**2 - points**2 - log_variance[..., None]) / 2
+    expected = np.sum(log_ratio * masses, (1, 2)) / np.sqrt(2 * np.pi)
+    found = jit(kl_divergence)(jnp.asarray(mean), jnp.asarray(log_variance))
+    return Measured(relative(found, expected), ROUNDING)
+
+
+@check(source=KINGMA, algorithms=["vae"], kind="identity", cases=[("standard",), ("learned",)])
+def with_the_posterior_as_encoder_the_bound_is_the_log_likelihood(prior) -> Measured:
+    """Of a linear Gaussian model y ~ N(Wz, σ²), z ~ N(b, I) with orthogonal columns of W, so that
+    the posterior has independent components: log N(y; Wb, WWᵀ + σ²). The expectation of a quadratic
+    in D variables is its mean over ε = ±√D e_j."""
+    latent, outputs, variance = 3, 6, 0.3
+    model = LINEAR | {"latent": latent, "bias": True, "prior": prior}
+    rule = build(VAE, decoder(model, (), outputs))
+    generator = np.random.default_rng(1)
+    matrix = np.linalg.qr(generator.normal(size=(outputs, latent)))[0] * [0.5, 1.0, 2.0]
+    b = generator.normal(size=latent) * (prior == "learned")
+    own = ({"b": b} if prior == "learned" else {}, {"W": matrix.T, "b": np.zeros(outputs)})
+    s2 = 1 / (1 + np.sum(matrix**2, 0) / variance)
+    gain = matrix * s2 / variance  # posterior mean: b + (y - Wb) gain
+    encoder = ({
+        "W": np.concatenate([gain, np.zeros_like(gain)], 1),
+        "b": np.concatenate([b - b @ matrix.T @ gain, np.log(s2)]),
+    },)  # fmt: skip
+    y = generator.normal(size=(4, outputs))
+    bound = jit(lambda *a: sum(rule.bound(*a)))
+    numbers = hyper(output_variance=variance)
+    signs = np.sqrt(latent) * np.concatenate([np.eye(latent), -np.eye(latent)])
+    found = [bound(own, encoder, y, np.tile(e, (4, 1)), numbers) for e in signs]
+    covariance = matrix @ matrix.T + variance * np.eye(outputs)
+    rest = y - b @ matrix.T
+    squares = np.sum(rest * np.linalg.solve(covariance, rest.T).T, -1)
+    likelihood = -0.5 * (squares + np.linalg.slogdet(2 * np.pi * covariance)[1])
+    return Measured(relative(-np.mean(found, 0), likelihood), ROUNDING)
+
+
+@check(source=KINGMA, algorithms=["vae"], kind="bound")
+def samples_of_the_autoencoder_have_the_covariance_of_its_model() -> Measured:
+    """WWᵀ + σ² of a linear Gaussian decoder."""
+    net, matrix, params, _ = linear_decoder("standard", latent=2, outputs=3)
+    rule, numbers = build(VAE, net), hyper(output_variance=0.5)
+    drawn = jit(lambda p, h, k: rule.sample(Trained(p, ()), CHAINS, h, k))
+    found = np.asarray(drawn(params, numbers, jax.random.key(2)))
+    covariance = matrix @ matrix.T + 0.5 * np.eye(3)
+    error = np.abs(np.cov(found.T) - covariance).max() / np.abs(covariance).max()
+    return Measured(float(error), STATISTICAL)
