@@ -8,10 +8,10 @@ import pytest
 from pcbench import data
 from pcbench.config import ConfigError
 from pcbench.data import Facts
+from pcbench.memories.corruption import CORRUPTIONS
 from pcbench.sweeps.expand import single
 from pcbench.tasks.classification import within_classes
 from pcbench.tasks.completion import Completion
-from pcbench.tasks.corruption import CORRUPTIONS
 from pcbench.tasks.generation import wasserstein
 from pcbench.training.assembly import assemble
 from pcbench.training.train import train
@@ -40,6 +40,17 @@ def test_noise_has_its_standard_deviation_and_leaves_nothing_known():
     assert float(jnp.std(cue - IMAGES)) == pytest.approx(0.3, rel=0.03)
     assert float(jnp.mean(cue - IMAGES)) == pytest.approx(0, abs=0.02)
     assert not jnp.any(known)
+
+
+def test_clipped_noise_is_reflected_at_zero_and_cut_at_one():
+    noisy, _ = CORRUPTIONS["noise"](jax.random.key(1), IMAGES, 0.5)
+    clipped, known = CORRUPTIONS["clipped_noise"](jax.random.key(1), IMAGES, 0.5)
+    inside, below, above = (noisy >= 0) & (noisy <= 1), (noisy < 0) & (noisy > -1), noisy > 1
+    for where, expected in ((inside, noisy), (below, -noisy), (above, 1)):
+        assert where.any() and (clipped == expected)[where].all()
+    assert not jnp.any(known)
+    with pytest.raises(ConfigError, match=r"set dataset\.mean"):
+        single([*MEMORY, "dataset=mnist", "task.corruption=clipped_noise"])
 
 
 def test_a_shift_moves_each_image_within_its_bounds():

@@ -245,9 +245,9 @@ class Task(Choice):
     )  # fmt: skip
     corruption: str = static(
         "mask",
-        "what is done to a stored pattern: Gaussian noise; its last rows, or random pixels, are "
-        "missing; a random shift",
-        choices=("noise", "mask", "pixels", "shift"),
+        "what is done to a stored pattern: Gaussian noise, without or with clipping to [0, 1]; its "
+        "last rows, or random pixels, are missing; a random shift",
+        choices=("noise", "clipped_noise", "mask", "pixels", "shift"),
     )
     level: float = dynamic(
         doc="of the corruption: standard deviation, missing share, or the largest shift in pixels",

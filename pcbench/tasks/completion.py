@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from pcbench.tasks.corruption import CORRUPTIONS
+from pcbench.memories.corruption import CORRUPTIONS
 from pcbench.tasks.reproduction import Reproduction, flat
 
 

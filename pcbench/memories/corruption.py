@@ -10,6 +10,13 @@ def noise(key, x, level):
     return x + level * jax.random.normal(key, x.shape, x.dtype), jnp.zeros((), bool)
 
 
+def clipped_noise(key, x, level):
+    """clip(|x + n|, 0, 1) with the noise n of `noise`, of images in [0, 1]: Millidge et al. 2022,
+    arXiv 2202.04557."""
+    noisy, known = noise(key, x, level)
+    return jnp.clip(jnp.abs(noisy), 0, 1), known
+
+
 def mask(key, x, level):
     """The last rows are missing (zero), a share `level` of them."""
     rows = x.shape[1]
@@ -38,4 +45,10 @@ def shift(key, x, level):
     return jax.vmap(moved)(x, moves), jnp.zeros((), bool)
 
 
-CORRUPTIONS = {"noise": noise, "mask": mask, "pixels": pixels, "shift": shift}
+CORRUPTIONS = {
+    "noise": noise,
+    "clipped_noise": clipped_noise,
+    "mask": mask,
+    "pixels": pixels,
+    "shift": shift,
+}
