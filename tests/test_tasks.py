@@ -14,6 +14,8 @@ from pcbench.tasks.classification import within_classes
 from pcbench.tasks.completion import Completion
 from pcbench.tasks.generation import wasserstein
 from pcbench.training.assembly import assemble
+from pcbench.training.datasets import load_dataset
+from pcbench.training.program import Placement, build, hyper_of
 from pcbench.training.train import train
 
 IMAGES = jax.random.uniform(jax.random.key(0), (50, 8, 6, 3), minval=0.1)
@@ -74,6 +76,16 @@ def _moved(image, i, j):
     return padded[2 - i : 2 - i + rows, 2 - j : 2 - j + columns]
 
 
+def test_a_block_is_missing_of_each_image():
+    cue, known = CORRUPTIONS["block"](jax.random.key(1), IMAGES, jnp.float32(3))
+    known = np.broadcast_to(known, IMAGES.shape)
+    assert (cue == np.where(known, IMAGES, 0)).all()
+    missing = ~known[..., 0]
+    rows, columns = (missing.any(axis).sum(1) for axis in (2, 1))
+    assert set(rows) == set(columns) == {3} and set(missing.sum((1, 2))) == {9}
+    assert len({tuple(m.ravel()) for m in missing}) > 10, "and not all alike"
+
+
 def test_a_decoder_with_persistent_states_is_a_memory():
     """Thirty percent of the pixels are missing: all patterns come back."""
     outcome = train([single(PC_MEMORY)])[0]
@@ -98,6 +110,53 @@ def test_each_seed_draws_patterns_of_its_own_whatever_the_rule():
     assert np.array_equal(one["cues/test"], cues(*auto)["cues/test"])
     assert not np.array_equal(one["cues/test"], other["cues/test"])
     assert one["errors/test"].shape == (20,)
+
+
+@pytest.mark.parametrize("rule", ["hopfield_memory", "bp"])
+def test_cues_retrieve_their_pairs(rule):
+    """Uncorrupted ones: the next pattern of the seed's own, of a nearest neighbour exactly."""
+    network = ["model=patterns"] if rule == "hopfield_memory" else ["model.depth=2"]
+    pairs = [*MEMORY, "task.association=hetero", "task.level=0", f"algorithm={rule}", *network]
+    more = ["train.epochs=300", "train.eval_every=300", "optimizer.lr=0.01"]
+    (outcome,) = train([single([*pairs, *(more if rule == "bp" else ["train.epochs=1"])])])
+    cues, found = outcome.arrays["cues/test"], outcome.arrays["images/test"]
+    assert outcome.metrics["test_index_accuracy_final"] == 1
+    if rule == "bp":
+        np.testing.assert_allclose(found[:-1], cues[1:], atol=0.2)
+    else:
+        assert np.array_equal(found[:-1], cues[1:])
+        assert outcome.metrics["test_success_final"] == 1 and outcome.metrics["test_mse_final"] == 0
+
+
+FEATURES = [*MEMORY, "algorithm=feature_memory", "model.states=pre", "model.widths=[32,16,32]",
+            "optimizer=adam", "algorithm.view_shift=1", "algorithm.view_block=2",
+            "task.corruption=shift", "task.level=1", "task.learns_from=others",
+            "train.batch_size=100", "train.epochs=10", "train.eval_every=10"]  # fmt: skip
+
+
+def test_a_memory_in_feature_space_recognises_what_was_shifted():
+    """Of the same stored digits, more are recognised by what an encoder makes of them than pixel by
+    pixel; what it learns from are others."""
+    features, pixels = single(FEATURES), single(
+        [*MEMORY, "task.corruption=shift", "task.level=1", "algorithm=hopfield_memory",
+         "model=patterns", "train.epochs=1"]
+    )  # fmt: skip
+    (one,), (other,) = train([features]), train([pixels])
+    assert np.array_equal(one.arrays["cues/test"], other.arrays["cues/test"])
+    assert one.metrics["test_index_accuracy_final"] > other.metrics["test_index_accuracy_final"]
+
+
+def test_what_is_learned_from_is_not_what_is_stored():
+    """Together they are the training set, of each seed in its own way."""
+    config = single([*FEATURES, "dataset.draw=1000"])
+    data = load_dataset(config, lambda tree: tree)
+    program = build(config, data.facts, 1, "none", Placement(1))
+    numbers = jax.tree.map(lambda a: a[0], hyper_of([config]))
+    own, rest = (part(numbers, *data.train)[0] for part in (program._drawn, program._learned))
+    assert len(own) == 1000 and len(rest) == data.facts.others == 437
+    both = np.concatenate([own, rest]).reshape(1437, -1)
+    whole = np.asarray(data.train[0]).reshape(1437, -1)
+    assert np.array_equal(np.sort(both, 0), np.sort(whole, 0))
 
 
 def test_packs_of_memories_equal_single_runs():
@@ -145,13 +204,28 @@ def test_the_wasserstein_distance_of_shifted_sets_is_the_shift():
         ([*MEMORY, "algorithm=ep"], "needs a rule that can recall"),
         (["task=generation", "task.loss=cross_entropy"], "has loss=squared_error"),
         ([*MEMORY, "task.corruption=mask"], "corruption=mask is for images"),
+        ([*MEMORY, "task.learns_from=others"], "needs a rule that can recall and store"),
+        ([*MEMORY, "task.association=hetero", "model=decoder"], "needs a rule that can associate"),
     ],
 )
 def test_a_task_says_what_it_needs(overrides, message):
     config = single(overrides)
-    facts = Facts((64,), samples=100, held_out=0, classes=10, targets=1)
+    facts = Facts((64,), samples=100, held_out=0, classes=10, targets=1, others=80)
     with pytest.raises(ConfigError, match=message):
         assemble(config, facts, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["model.widths=null", "model.depth=1"], "needs a hidden layer to embed in"),
+        (["algorithm.retrieves=decoded", "task.association=hetero"], "that can associate"),
+    ],
+)
+def test_a_memory_in_feature_space_says_what_it_needs(change, message):
+    facts = Facts((8, 8, 1), samples=20, held_out=0, classes=10, targets=1, others=80)
+    with pytest.raises(ConfigError, match=message):
+        assemble(single([*FEATURES, *change]), facts, 10)
 
 
 @pytest.mark.parametrize(

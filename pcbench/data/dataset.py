@@ -41,6 +41,7 @@ class Facts(NamedTuple):
     classes: int | None  # of labels; None: the examples have targets
     targets: int  # numbers in a target, 1 of labels
     augmented: bool = False  # training examples are flipped or cropped at random
+    others: int = 0  # training examples that a seed has not drawn
 
     @property
     def labelled(self) -> bool:
@@ -65,7 +66,8 @@ class Dataset:
             shape = (self.crop_size, self.crop_size, shape[-1])
         samples, held_out = self.draw or len(self.train.y), len(self.validation.y)
         targets = math.prod(self.train.y.shape[1:])
-        return Facts(shape, samples, held_out, self.classes, targets, self.augmented)
+        others = len(self.train.y) - samples
+        return Facts(shape, samples, held_out, self.classes, targets, self.augmented, others)
 
 
 def fixed_permutation(size: int) -> np.ndarray:

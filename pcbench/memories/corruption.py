@@ -45,10 +45,23 @@ def shift(key, x, level):
     return jax.vmap(moved)(x, moves), jnp.zeros((), bool)
 
 
+def block(key, x, level):
+    """A square of side `level` is missing (zero) at a random place of each image; of an image that
+    is smaller, all."""
+    count, *sides = x.shape[:3]
+    spare = jnp.maximum(jnp.asarray(sides) - level.astype(int), 0)
+    corners = jax.random.randint(key, (count, 2), 0, spare + 1)
+    places = (jnp.arange(n) - corners[:, axis, None] for axis, n in enumerate(sides))
+    row, column = ((place >= 0) & (place < level) for place in places)
+    known = ~(row[:, :, None] & column[:, None, :])[..., None]
+    return jnp.where(known, x, 0), known
+
+
 CORRUPTIONS = {
     "noise": noise,
     "clipped_noise": clipped_noise,
     "mask": mask,
     "pixels": pixels,
+    "block": block,
     "shift": shift,
 }
