@@ -76,6 +76,7 @@ class Completion(Reproduction):
             "errors": errors,
             "successes": errors < numbers["threshold"],
             "indices_right": jnp.argmax(scores, -1) == jnp.arange(len(stored)),
+            "targets": stored,
             "cues": flat(cue),
             "images": found,
         }
