@@ -268,6 +268,7 @@ class Task(Choice):
         "examples; those are stored at the end",
         choices=("stored", "others"),
     )
+    clip: bool = static(False, "what is retrieved is cut to [0, 1] before it is scored")
     level: float = dynamic(
         doc="of the corruption: standard deviation, missing share, side of the block or largest "
         "shift in pixels",

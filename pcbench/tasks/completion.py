@@ -22,6 +22,7 @@ class Completion(Reproduction):
     corruption: str = "mask"
     association: str = "auto"
     learns_from: str = "stored"
+    clip: bool = False
 
     evaluates = "train"
     higher_is_better = True
@@ -70,6 +71,8 @@ class Completion(Reproduction):
             x = batch.x if algorithm.network.generative else cue
             known = flat(jnp.broadcast_to(known, shape))
             found = algorithm.recall(trained, x, flat(cue), known, hyper, key)
+        if self.clip:
+            found = jnp.clip(found, 0, 1)
         errors = jnp.mean((found - stored) ** 2, -1)
         scores = found @ stored.T - 0.5 * jnp.sum(stored**2, -1)  # nearest: the largest of a row
         return {
