@@ -45,7 +45,7 @@ class Completion(Reproduction):
                 "a memory stores patterns as they are: set dataset.flip=false "
                 "dataset.crop_size=null dataset.crop_padding=0."
             )
-        if self.corruption in ("mask", "shift") and len(self.data.shape) != 3:
+        if self.corruption in ("mask", "block", "shift") and len(self.data.shape) != 3:
             raise ValueError(f"task.corruption={self.corruption} is for images.")
 
     @property
