@@ -502,13 +502,14 @@ def tune(name, overrides, trials, batch, seeds, report, retry, results, json):
 @click.pass_context
 @guarded
 def figure(ctx, name, overrides, draw_only, results, json):
-    """A chart for a paper, from conf/figure/NAME.yaml or a file: PNG, PDF and the data as CSV.
+    """A chart or pictures for a paper, from conf/figure/NAME.yaml or a file: PNG, PDF and the data
+    as CSV or npz.
 
     Runs what is missing of its sweep first; OVERRIDES change that sweep.
     """
     from pathlib import Path
 
-    from pcbench.results import figures
+    from pcbench.results import figures, pictures
     from pcbench.results.records import Store
     from pcbench.sweeps.expand import expand
 
@@ -519,8 +520,13 @@ def figure(ctx, name, overrides, draw_only, results, json):
         ctx.invoke(sweep, arguments=arguments, **options)
     store = Store(results)
     run_ids = [config.run_id for config in expand(*arguments[:1], arguments[1:])[0]]
-    drawn = figures.points(spec, figures.table_rows(spec, store, run_ids))
-    paths = figures.save(name, spec, drawn, Path(results) / "figures")
+    folder = Path(results) / "figures"
+    if spec["kind"] == "images":
+        drawn = pictures.strips(spec, store, run_ids)
+        paths = pictures.save(name, spec, drawn, folder)
+    else:
+        drawn = figures.points(spec, figures.table_rows(spec, store, run_ids))
+        paths = figures.save(name, spec, drawn, folder)
     if json:
         echo_json({"figure": name, "files": [str(p) for p in paths], "points": len(drawn)})
     else:

@@ -138,7 +138,12 @@ def test_histories_and_layers_are_tables_too(table, results, tmp_path):
 
 def test_an_unknown_key_or_table_is_refused(tmp_path):
     spec = tmp_path / "odd.yaml"
-    for text, message in (("colour: red", "unknown key 'colour'"), ("table: row", "'rows'")):
+    for text, message in (
+        ("colour: red", "unknown key 'colour'"),
+        ("table: row", "'rows'"),
+        ("kind: image", "no kind 'image'.*'images'"),
+        ("kind: images", "unknown key 'x'"),
+    ):
         spec.write_text(f"title: t\nsweep: demo\nx: width\ny: train_loss\n{text}\n")
         with pytest.raises(ConfigError, match=message):
             figures.read_spec(str(spec))

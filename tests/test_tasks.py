@@ -8,12 +8,14 @@ import pytest
 from pcbench import data
 from pcbench.config import ConfigError
 from pcbench.data import Facts
+from pcbench.memories.corruption import CORRUPTIONS
 from pcbench.sweeps.expand import single
 from pcbench.tasks.classification import within_classes
 from pcbench.tasks.completion import Completion
-from pcbench.tasks.corruption import CORRUPTIONS
 from pcbench.tasks.generation import wasserstein
 from pcbench.training.assembly import assemble
+from pcbench.training.datasets import load_dataset
+from pcbench.training.program import Placement, build, hyper_of
 from pcbench.training.train import train
 
 IMAGES = jax.random.uniform(jax.random.key(0), (50, 8, 6, 3), minval=0.1)
@@ -46,6 +48,17 @@ def test_noise_has_its_standard_deviation_and_leaves_nothing_known():
     assert not jnp.any(known)
 
 
+def test_clipped_noise_is_reflected_at_zero_and_cut_at_one():
+    noisy, _ = CORRUPTIONS["noise"](jax.random.key(1), IMAGES, 0.5)
+    clipped, known = CORRUPTIONS["clipped_noise"](jax.random.key(1), IMAGES, 0.5)
+    inside, below, above = (noisy >= 0) & (noisy <= 1), (noisy < 0) & (noisy > -1), noisy > 1
+    for where, expected in ((inside, noisy), (below, -noisy), (above, 1)):
+        assert where.any() and (clipped == expected)[where].all()
+    assert not jnp.any(known)
+    with pytest.raises(ConfigError, match=r"set dataset\.mean"):
+        single([*MEMORY, "dataset=mnist", "task.corruption=clipped_noise"])
+
+
 def test_a_shift_moves_each_image_within_its_bounds():
     cue, _ = CORRUPTIONS["shift"](jax.random.key(1), IMAGES, jnp.float32(2))
     moves = set()
@@ -65,6 +78,16 @@ def _moved(image, i, j):
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     rows, columns = image.shape[:2]
     return padded[2 - i : 2 - i + rows, 2 - j : 2 - j + columns]
+
+
+def test_a_block_is_missing_of_each_image():
+    cue, known = CORRUPTIONS["block"](jax.random.key(1), IMAGES, jnp.float32(3))
+    known = np.broadcast_to(known, IMAGES.shape)
+    assert (cue == np.where(known, IMAGES, 0)).all()
+    missing = ~known[..., 0]
+    rows, columns = (missing.any(axis).sum(1) for axis in (2, 1))
+    assert set(rows) == set(columns) == {3} and set(missing.sum((1, 2))) == {9}
+    assert len({tuple(m.ravel()) for m in missing}) > 10, "and not all alike"
 
 
 def test_a_decoder_with_persistent_states_is_a_memory():
@@ -91,6 +114,53 @@ def test_each_seed_draws_patterns_of_its_own_whatever_the_rule():
     assert np.array_equal(one["cues/test"], cues(*auto)["cues/test"])
     assert not np.array_equal(one["cues/test"], other["cues/test"])
     assert one["errors/test"].shape == (20,)
+
+
+@pytest.mark.parametrize("rule", ["hopfield_memory", "bp"])
+def test_cues_retrieve_their_pairs(rule):
+    """Uncorrupted ones: the next pattern of the seed's own, of a nearest neighbour exactly."""
+    network = ["model=patterns"] if rule == "hopfield_memory" else ["model.depth=2"]
+    pairs = [*MEMORY, "task.association=hetero", "task.level=0", f"algorithm={rule}", *network]
+    more = ["train.epochs=300", "train.eval_every=300", "optimizer.lr=0.01"]
+    (outcome,) = train([single([*pairs, *(more if rule == "bp" else ["train.epochs=1"])])])
+    cues, found = outcome.arrays["cues/test"], outcome.arrays["images/test"]
+    assert outcome.metrics["test_index_accuracy_final"] == 1
+    if rule == "bp":
+        np.testing.assert_allclose(found[:-1], cues[1:], atol=0.2)
+    else:
+        assert np.array_equal(found[:-1], cues[1:])
+        assert outcome.metrics["test_success_final"] == 1 and outcome.metrics["test_mse_final"] == 0
+
+
+FEATURES = [*MEMORY, "algorithm=feature_memory", "model.states=pre", "model.widths=[32,16,32]",
+            "optimizer=adam", "algorithm.view_shift=1", "algorithm.view_block=2",
+            "task.corruption=shift", "task.level=1", "task.learns_from=others",
+            "train.batch_size=100", "train.epochs=10", "train.eval_every=10"]  # fmt: skip
+
+
+def test_a_memory_in_feature_space_recognises_what_was_shifted():
+    """Of the same stored digits, more are recognised by what an encoder makes of them than pixel by
+    pixel; what it learns from are others."""
+    features, pixels = single(FEATURES), single(
+        [*MEMORY, "task.corruption=shift", "task.level=1", "algorithm=hopfield_memory",
+         "model=patterns", "train.epochs=1"]
+    )  # fmt: skip
+    (one,), (other,) = train([features]), train([pixels])
+    assert np.array_equal(one.arrays["cues/test"], other.arrays["cues/test"])
+    assert one.metrics["test_index_accuracy_final"] > other.metrics["test_index_accuracy_final"]
+
+
+def test_what_is_learned_from_is_not_what_is_stored():
+    """Together they are the training set, of each seed in its own way."""
+    config = single([*FEATURES, "dataset.draw=1000"])
+    data = load_dataset(config, lambda tree: tree)
+    program = build(config, data.facts, 1, "none", Placement(1))
+    numbers = jax.tree.map(lambda a: a[0], hyper_of([config]))
+    own, rest = (part(numbers, *data.train)[0] for part in (program._drawn, program._learned))
+    assert len(own) == 1000 and len(rest) == data.facts.others == 437
+    both = np.concatenate([own, rest]).reshape(1437, -1)
+    whole = np.asarray(data.train[0]).reshape(1437, -1)
+    assert np.array_equal(np.sort(both, 0), np.sort(whole, 0))
 
 
 def test_packs_of_memories_equal_single_runs():
@@ -178,13 +248,28 @@ def test_what_is_measured_of_a_generative_network(algorithm):
             "3 values, .* 4 layers .latent states count as one",
         ),
         ([*MEMORY, "task.corruption=mask"], "corruption=mask is for images"),
+        ([*MEMORY, "task.learns_from=others"], "needs a rule that can store"),
+        ([*MEMORY, "task.association=hetero", "model=decoder"], "needs a rule that can associate"),
     ],
 )
 def test_a_task_says_what_it_needs(overrides, message):
     config = single(overrides)
-    facts = Facts((64,), samples=100, held_out=0, classes=10, targets=1)
+    facts = Facts((64,), samples=100, held_out=0, classes=10, targets=1, others=80)
     with pytest.raises(ConfigError, match=message):
         assemble(config, facts, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["model.widths=null", "model.depth=1"], "needs a hidden layer to embed in"),
+        (["algorithm.retrieves=decoded", "task.association=hetero"], "that can associate"),
+    ],
+)
+def test_a_memory_in_feature_space_says_what_it_needs(change, message):
+    facts = Facts((8, 8, 1), samples=20, held_out=0, classes=10, targets=1, others=80)
+    with pytest.raises(ConfigError, match=message):
+        assemble(single([*FEATURES, *change]), facts, 10)
 
 
 @pytest.mark.parametrize(

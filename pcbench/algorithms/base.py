@@ -29,6 +29,8 @@ ABILITIES = (
     "reconstruct",  # (trained, x, y, hyper, key) → the output again, from the states inferred of it
     "complete",  # (trained, x, known, hyper, key) → x with its unknown elements filled in
     "recall",  # (trained, x, y, known, hyper, key) → y with its unknown elements filled in
+    "associate",  # (trained, x, hyper) → the y that was learned with x
+    "store",  # (weights, x, y) → the memory of these examples, of rules that learn from others
     "sample",  # (trained, count, hyper, key) → (count, C) outputs, of networks with a prior
 )
 
@@ -162,10 +164,11 @@ class Algorithm:
 
     @property
     def abilities(self) -> frozenset[str]:
-        """What the rule can be asked for, of `predict` (here), `generate`, `reconstruct` and
-        `recall`: the methods that it has. A task names those that it needs."""
+        """What the rule can be asked for of ABILITIES: the methods that it has, those here and its
+        own. A task names those that it needs."""
         own = frozenset(name for name in ABILITIES if hasattr(self, name))
-        return own if self.network.has_prior else own - {"sample"}
+        own = own if self.network.has_prior else own - {"sample"}
+        return own - {"associate"} if self.network.generative else own
 
     def predict(self, weights: Any, x: Array, hyper: Hyper) -> Array:
         """Outputs (B, C) for inputs (B, …); logits under cross-entropy."""
@@ -173,6 +176,10 @@ class Algorithm:
 
     def reconstruct(self, trained: Trained, x: Array, y: Array, hyper: Hyper, key: Array) -> Array:
         """The output y as the network makes it: (B, C)."""
+        return self.predict(trained.weights, x, hyper)
+
+    def associate(self, trained: Trained, x: Array, hyper: Hyper) -> Array:
+        """Outputs (B, C) for inputs (B, …) that may be corrupted."""
         return self.predict(trained.weights, x, hyper)
 
     def reference_gradient(self, weights: Any, batch: Batch, hyper: Hyper) -> Any:

@@ -42,7 +42,7 @@ class HopfieldMemory(Algorithm):
     eval_steps: int = 1
 
     learns_by_gradient = False
-    abilities = frozenset({"recall"})  # what `predict` is given holds no patterns
+    abilities = frozenset({"recall", "associate"})  # what `predict` is given holds no patterns
 
     def __post_init__(self):
         if self.network.factors:
@@ -73,24 +73,26 @@ class HopfieldMemory(Algorithm):
         memory = trained.memory
 
         def once(_, cue):
-            found = self._retrieve(memory.values, memory, cue, hyper)
+            found = retrieve(self, memory.values, memory, cue, hyper)
             return jnp.where(known, y, found)
 
         return jax.lax.fori_loop(0, max(1, self.eval_steps), once, y)
 
     def associate(self, trained: Trained, x: Array, hyper: Hyper) -> Array:
         """Values (B, C) for inputs (B, …), by their similarity to the stored inputs."""
-        return self._retrieve(trained.memory.keys, trained.memory, flat(x), hyper)
-
-    def _retrieve(self, keys: Array, memory: Patterns, cues: Array, hyper: Hyper) -> Array:
-        scores = SIMILARITIES[self.similarity](cues, keys)
-        strength = hyper["algorithm"]["separation_strength"]
-        weights = separate(self.separation, scores, memory.stored, strength, self.normalise)
-        return weights @ memory.values
+        return retrieve(self, trained.memory.keys, trained.memory, flat(x), hyper)
 
     @property
     def weight_updates_per_step(self) -> int:
         return 0
+
+
+def retrieve(rule, keys: Array, memory: Patterns, cues: Array, hyper: Hyper) -> Array:
+    """Values (B, C) for cues (B, D), by their similarity to keys (N, D), as the rule has it."""
+    scores = SIMILARITIES[rule.similarity](cues, keys)
+    strength = hyper["algorithm"]["separation_strength"]
+    weights = separate(rule.separation, scores, memory.stored, strength, rule.normalise)
+    return weights @ memory.values
 
 
 def flat(x: Array) -> Array:

@@ -188,6 +188,12 @@ def check(config: Config) -> None:
             "train.validation_fraction=0 leaves nothing to select on: set train.selection=final "
             "(nothing is selected), or hold out a share such as train.validation_fraction=0.1."
         )
+    scaled = any(get("dataset.mean", ())) or any(s != 1 for s in get("dataset.std", ()))
+    if scaled and (get("task.corruption") == "clipped_noise" or get("task.clip")):
+        raise ConfigError(
+            "task.corruption=clipped_noise and task.clip=true are of pixels in [0, 1]: set "
+            "dataset.mean and dataset.std to 0 and 1 in every channel."
+        )
     widths, depth = get("model.widths"), get("model.depth")
     if widths is not None and len(widths) != depth - 1:
         raise ConfigError(

@@ -161,6 +161,14 @@ class Algorithm(Choice):
     )  # fmt: skip
     separation_strength: float = dynamic(1.0, "inverse temperature of separation=softmax", above=0)
     normalise: bool = static(True, "weights of stored patterns are divided by their sum")
+    retrieves: str = static(
+        "value", "what a memory of embeddings gives: the stored value, or the embedding, decoded",
+        choices=("value", "decoded"),
+    )  # fmt: skip
+    contrast_temperature: float = dynamic(doc="τ of the contrastive loss", above=0)
+    view_shift: float = dynamic(doc="pixels by which a view is shifted at most", minimum=0)
+    view_block: float = dynamic(doc="side of the block that is missing of a view", minimum=0)
+    view_noise: float = dynamic(doc="standard deviation of a view's noise", minimum=0)
 
 
 @dataclass
@@ -254,12 +262,25 @@ class Task(Choice):
     )  # fmt: skip
     corruption: str = static(
         "mask",
-        "what is done to a stored pattern: Gaussian noise; its last rows, or random pixels, are "
-        "missing; a random shift",
-        choices=("noise", "mask", "pixels", "shift"),
+        "what is done to a stored pattern: Gaussian noise, without or with clipping to [0, 1]; its "
+        "last rows, random pixels or a block are missing; a random shift",
+        choices=("noise", "clipped_noise", "mask", "pixels", "block", "shift"),
     )
+    association: str = static(
+        "auto",
+        "what a cue retrieves: the pattern itself, or (hetero) the next one of those stored",
+        choices=("auto", "hetero"),
+    )
+    learns_from: str = static(
+        "stored",
+        "what a rule learns from: the patterns that it is tested on, or the other training "
+        "examples; those are stored at the end",
+        choices=("stored", "others"),
+    )
+    clip: bool = static(False, "what is retrieved is cut to [0, 1] before it is scored")
     level: float = dynamic(
-        doc="of the corruption: standard deviation, missing share, or the largest shift in pixels",
+        doc="of the corruption: standard deviation, missing share, side of the block or largest "
+        "shift in pixels",
         minimum=0,
     )
     threshold: float = dynamic(

@@ -44,6 +44,7 @@ class Facts(NamedTuple):
     name: str = ""
     mean: tuple[float, ...] = (0.0,)  # that the network's inputs are normalised by
     std: tuple[float, ...] = (1.0,)
+    others: int = 0  # training examples that a seed has not drawn
 
     @property
     def labelled(self) -> bool:
@@ -70,9 +71,10 @@ class Dataset:
             shape = (self.crop_size, self.crop_size, shape[-1])
         samples, held_out = self.draw or len(self.train.y), len(self.validation.y)
         targets = math.prod(self.train.y.shape[1:])
+        others = len(self.train.y) - samples
         return Facts(
             shape, samples, held_out, self.classes, targets, self.augmented, self.name, self.mean,
-            self.std,
+            self.std, others,
         )  # fmt: skip
 
 

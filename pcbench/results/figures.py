@@ -13,6 +13,7 @@
     limits                     {y: [low, high]}: what is beyond is cut off
     slope: true                of each line, log y against log x: in the legend and as CSV
     labels                     {column: what it is called in the figure}
+    kind: images               pictures, not points: with keys of their own, see `pictures`
 
 A point is the mean over the runs that share x, line and panel, with its 95 % Student-t interval.
 """
@@ -31,10 +32,13 @@ from pcbench.results.files import whole_file
 from pcbench.results.leaderboard import interval
 from pcbench.results.records import Store
 
+COMMON = {"title", "caption", "source", "sweep", "kind", "line", "where", "labels"}
 KEYS = {
-    "title", "caption", "source", "sweep", "table", "x", "y", "line", "panel", "where", "log",
-    "limits", "slope", "labels",
-}  # fmt: skip
+    "points": COMMON | {"table", "x", "y", "panel", "log", "limits", "slope"},
+    "images": COMMON | {"images", "count"},
+}
+NEEDED = {"points": ("title", "sweep", "x", "y"), "images": ("title", "sweep", "images")}
+DEFAULTS = {"table": "rows", "line": "variant", "panel": [], "where": {}, "log": [], "count": 8}
 TABLES = ("rows", "history", "evaluations")
 Row = dict[str, Any]
 
@@ -51,23 +55,26 @@ class Point(NamedTuple):
 
 def read_spec(source: str) -> tuple[str, dict[str, Any]]:
     """(its name, the complete YAML) of a figure: a name under conf/figure or a path to a YAML file.
-    Raises ConfigError for an unknown figure, key or table."""
+    Raises ConfigError for an unknown figure, kind, key or table."""
     from pcbench.config.compose import find_yaml, read_yaml
 
     path = Path(source) if source.endswith((".yaml", ".yml")) else find_yaml("figure", source)
     name, spec = path.stem, read_yaml(path)
+    kind = spec.setdefault("kind", "points")
+    if kind not in KEYS:
+        raise ConfigError(f"figure {name}: no kind '{kind}'." + nearest(kind, KEYS))
     for key in spec:
-        if key not in KEYS:
-            raise ConfigError(f"figure {name}: unknown key '{key}'." + nearest(key, KEYS))
-    for key in ("title", "sweep", "x", "y"):
+        if key not in KEYS[kind]:
+            raise ConfigError(f"figure {name}: unknown key '{key}'." + nearest(key, KEYS[kind]))
+    for key in NEEDED[kind]:
         if key not in spec:
             raise ConfigError(f"figure {name}: it needs the key '{key}'.")
-    spec = {"table": "rows", "line": "variant", "panel": [], "where": {}, "log": []} | spec
+    spec = DEFAULTS | spec
     if spec["table"] not in TABLES:
         raise ConfigError(
             f"figure {name}: no table '{spec['table']}'." + nearest(spec["table"], TABLES)
         )
-    for key in ("y", "line", "panel"):
+    for key in {"y", "line", "panel", "images"} & spec.keys():
         spec[key] = [spec[key]] if isinstance(spec[key], str) else spec[key] or []
     return name, spec
 
@@ -79,13 +86,13 @@ def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
     seen: set[str] = set()
     for row in rows:
         seen |= row.keys()
-        if not all(_holds(row.get(column), wanted) for column, wanted in spec["where"].items()):
+        if not all(holds(row.get(column), wanted) for column, wanted in spec["where"].items()):
             continue
         for column in spec["y"]:
             value, x = row.get(column), row.get(spec["x"])
             if value is None or x is None or value != value:
                 continue
-            line, panel = (_joined(row, spec[key]) for key in ("line", "panel"))
+            line, panel = (joined(row, spec[key]) for key in ("line", "panel"))
             if len(spec["y"]) > 1 or line is None:
                 line = label(spec, column) if line is None else f"{line}, {label(spec, column)}"
             groups[panel, line, x].append(float(value))
@@ -288,7 +295,7 @@ def label(spec: Mapping[str, Any], column: str) -> str:
     return spec.get("labels", {}).get(column, column.rsplit(".", 1)[-1].replace("_", " "))
 
 
-def _joined(row: Row, columns: list[str]) -> Any:
+def joined(row: Row, columns: list[str]) -> Any:
     """The value of one column; of several, those that the row has, as text; None without any."""
     values = [value for column in columns if (value := row.get(column)) is not None]
     if len(columns) == 1:
@@ -296,7 +303,7 @@ def _joined(row: Row, columns: list[str]) -> Any:
     return ", ".join(map(str, values)) or None
 
 
-def _holds(value: Any, wanted: Any) -> bool:
+def holds(value: Any, wanted: Any) -> bool:
     return str(value) in map(str, wanted if isinstance(wanted, list) else [wanted])
 
 

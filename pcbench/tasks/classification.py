@@ -23,6 +23,8 @@ class Classification:
 
     evaluates = "test"
     higher_is_better = True
+    learns_from = "stored"
+    hetero = False
     needs = ("predict",)
 
     def __post_init__(self):

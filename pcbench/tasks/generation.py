@@ -45,7 +45,8 @@ class Generation(Reproduction):
 
     def evaluate(self, algorithm, trained, batch, hyper, key):
         made = algorithm.reconstruct(trained, batch.x, batch.target, hyper, key)
-        found = {"errors": jnp.mean((made - batch.target) ** 2, -1), "images": made}
+        errors = jnp.mean((made - batch.target) ** 2, -1)
+        found = {"errors": errors, "images": made, "targets": batch.target}
         if "sample" in algorithm.abilities:
             found["samples"] = algorithm.sample(trained, len(made), hyper, key)
         return found

@@ -16,6 +16,8 @@ class Regression:
 
     evaluates = "test"
     higher_is_better = False
+    learns_from = "stored"
+    hetero = False
     chance = None
     needs = ("predict",)
 

@@ -15,6 +15,9 @@ class Reproduction:
     data: Facts
     loss: str = "squared_error"
 
+    learns_from = "stored"
+    hetero = False
+
     def __post_init__(self):
         if self.loss != "squared_error":
             raise ValueError("what is to be the example itself has loss=squared_error.")

@@ -16,6 +16,8 @@ class Task(Protocol):
 
     evaluates: str  # on the "test" set, or on the "train" set: on what was learned from
     higher_is_better: bool
+    learns_from: str  # "stored": what a seed draws, or the "others": then what it draws is stored
+    hetero: bool  # whether an example's target is the next example, in the place of its label
 
     @property
     def output_energy(self) -> Loss: ...

@@ -8,10 +8,11 @@ def epoch_lengths(config: Config, data: Facts) -> list[int]:
     """Batches of each epoch: all complete ones, until `train.max_steps`; none for a run that is
     measured at its initial weights. Raises ConfigError when
     there is no batch, or no validation set to select on."""
-    per_epoch = data.samples // config["train.batch_size"]
+    samples = data.others if config.get("task.learns_from") == "others" else data.samples
+    per_epoch = samples // config["train.batch_size"]
     if per_epoch == 0:
         raise ConfigError(
-            f"train.batch_size={config['train.batch_size']} is more than the {data.samples} "
+            f"train.batch_size={config['train.batch_size']} is more than the {samples} "
             f"training samples of '{config['dataset.name']}'."
         )
     if config["train.selection"] == "validation" and data.held_out == 0:

@@ -137,7 +137,7 @@ class Program:
 
     def _epoch(self, carry: Carry, hyper: dict, x: Array, y: Array, *, steps: int) -> Carry:
         """`steps` batches in an order of their own for every epoch and seed."""
-        x, y = self._drawn(hyper, x, y)
+        x, y = self._learned(hyper, x, y)
         epoch = carry.epoch
         key = jax.random.fold_in(member_key(hyper, "order"), epoch)
         order = jax.random.permutation(key, x.shape[0])[: steps * self.batch_size]
@@ -161,6 +161,11 @@ class Program:
         key = member_key(hyper, "evaluation")
         if self.task.evaluates == "train":
             x, y = self._drawn(hyper, x, y)
+            if "store" in self.algorithm.abilities:
+                images = evaluate_crop(x, self.dataset["crop_size"])
+                own = self._batch(images, y, jnp.arange(len(x)), carry.epoch)
+                memory = self.algorithm.store(weights, own.x, own.target)
+                trained = trained._replace(memory=memory)
         n = x.shape[0]
         size = min(EVALUATION_BATCH, n)
         index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
@@ -180,7 +185,7 @@ class Program:
         does not learn by gradient."""
         if not self.algorithm.learns_by_gradient:
             return {}
-        x, y = self._drawn(hyper, x, y)
+        x, y = self._learned(hyper, x, y)
         key = member_key(hyper, "probe")
         size = min(self.probe_size, x.shape[0])
         index = jax.random.permutation(key, x.shape[0])[:size]
@@ -200,10 +205,23 @@ class Program:
 
     def _drawn(self, hyper: dict, x: Array, y: Array) -> tuple[Array, Array]:
         """The training set, or the member's own part of it."""
-        if (size := self.dataset.get("draw")) is None:
-            return x, y
-        index = jax.random.permutation(member_key(hyper, "data"), x.shape[0])[:size]
-        return x[index], y[index]
+        return self._part(hyper, x, y, slice(self.dataset.get("draw")))
+
+    def _learned(self, hyper: dict, x: Array, y: Array) -> tuple[Array, Array]:
+        """What the member learns from: what it draws, or all others."""
+        size = self.dataset.get("draw")
+        part = slice(size, None) if self.task.learns_from == "others" else slice(size)
+        return self._part(hyper, x, y, part)
+
+    def _part(self, hyper: dict, x: Array, y: Array, part: slice) -> tuple[Array, Array]:
+        """A slice of the training set in an order of the member's own; for a hetero-associative
+        task with targets instead of labels: the next example for each."""
+        if part != slice(None):
+            index = jax.random.permutation(member_key(hyper, "data"), x.shape[0])[part]
+            x, y = x[index], y[index]
+        if self.task.hetero:
+            y = self._normalised(evaluate_crop(jnp.roll(x, -1, 0), self.dataset["crop_size"]))
+        return x, y
 
     def images(self, x: np.ndarray) -> np.ndarray:
         """Examples as a network is given them for evaluation."""
@@ -226,6 +244,7 @@ class Program:
 
     def _count_flops(self, hyper: dict, x: Array, y: Array) -> float:
         one = jax.tree.map(lambda a: a[0], hyper)
+        x, y = jax.eval_shape(self._learned, one, x, y)
         size = self.batch_size
         images = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
         labels = jax.ShapeDtypeStruct((size, *y.shape[1:]), y.dtype)

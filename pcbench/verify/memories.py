@@ -1,4 +1,5 @@
-"""Universal Hopfield memories: their special cases, and what their similarities are.
+"""Universal Hopfield memories: their special cases, and what their similarities are, of pixels and
+of embeddings.
 
 The computations are meant for float64.
 """
@@ -8,16 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcbench.algorithms.base import Batch, Sizes, Trained
+from pcbench.algorithms.feature_memory import FeatureMemory, contrastive_loss
 from pcbench.algorithms.hopfield_memory import HopfieldMemory
 from pcbench.memories.similarity import DISTANCES, SIMILARITIES, jensen_shannon
-from pcbench.networks.chains import patterns
+from pcbench.networks.chains import mlp, patterns
 from pcbench.verify.checks import check
 from pcbench.verify.measured import Measured
-from pcbench.verify.problems import ROUNDING, build, jit, largest, relative
+from pcbench.verify.problems import ROUNDING, build, jit, largest, relative, weights
 
 MILLIDGE = "Millidge et al. 2022, arXiv 2202.04557"
 RAMSAUER = "Ramsauer et al. 2020, arXiv 2008.02217"
 HOPFIELD = "Hopfield 1982, PNAS 79(8)"
+CHEN = "Chen et al. 2020, arXiv 2002.05709"
+SALVATORI = "Salvatori et al. 2024, arXiv 2402.10814"
 
 INPUTS, OUTPUTS, SAMPLES = 5, 12, 9
 STRENGTH = 0.7
@@ -127,6 +131,18 @@ def a_stored_pattern_is_its_own_best_match(name) -> Measured:
 
 
 @check(source=MILLIDGE, algorithms=["hopfield_memory"], kind="identity",
+       cases=[(name,) for name in DISTANCES])  # fmt: skip
+def a_stored_cue_retrieves_its_pair(name) -> Measured:
+    """By association, too: under a distance a stored input retrieves the value that was stored with
+    it, exactly."""
+    rule, trained, keys, values = filled(similarity=name, separation="max")
+    keys = jnp.abs(keys)
+    trained = trained._replace(memory=trained.memory._replace(keys=keys))
+    found = jit(rule.associate)(trained, keys, hyper())
+    return Measured(largest(np.asarray(found) - values), 0)
+
+
+@check(source=MILLIDGE, algorithms=["hopfield_memory"], kind="identity",
        cases=[("square",), ("cube",), ("quartic",), ("polynomial",)])  # fmt: skip
 def normalised_powers_are_weighted_means(name) -> Measured:
     """The patterns' weights are s^n/Σs^n over those that are stored. The tenth power of an exact
@@ -211,3 +227,61 @@ def similarity_falls_with_the_distance(name) -> Measured:
     way = np.linspace(0, 1, 20)[:, None]
     scores = SIMILARITIES[name](jnp.asarray(cue[None]), jnp.asarray(cue + way * (other - cue)))
     return Measured(max(0.0, float(np.diff(np.asarray(scores)[0]).max())), 0)
+
+
+# --- embeddings
+
+
+@check(source=CHEN, algorithms=["feature_memory"], kind="identity")
+def contrast_is_of_each_view_with_the_other_of_its_image() -> Measured:
+    """The contrastive loss, against its definition written out for each of 2B views."""
+    embeddings = np.random.default_rng(0).normal(size=(8, 3))
+    z = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    losses = []
+    for i in range(8):
+        scores = {k: np.exp(z[i] @ z[k] / 0.3) for k in range(8) if k != i}
+        losses.append(-np.log(scores[(i + 4) % 8] / sum(scores.values())))
+    found = contrastive_loss(jnp.asarray(embeddings), jnp.asarray(0.3))
+    return Measured(relative(found, np.mean(losses)), ROUNDING)
+
+
+def feature_memory(**choices):
+    """(rule, its weights, images (5, 4, 4, 1), hyper): 16-6-3-6-16 with the embedding at 3."""
+    model = {"depth": 4, "widths": [6, 3, 6], "activation": "tanh", "states": "pre", "bias": True}
+    rule = build(FeatureMemory, mlp(model, (4, 4, 1), 16), **choices)
+    numbers = {"contrast_temperature": 0.1, "view_shift": 1, "view_block": 2, "view_noise": 0.1}
+    images = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 4, 4, 1)))
+    numbers = jax.tree.map(jnp.asarray, numbers | {"separation_strength": STRENGTH})
+    return rule, weights(rule.network), images, {"algorithm": numbers}
+
+
+@check(source=SALVATORI, algorithms=["feature_memory"], kind="identity")
+def the_encoder_learns_by_contrast_alone() -> Measured:
+    """Other targets change the gradient of the decoder, never that of the encoder."""
+    rule, own, images, numbers = feature_memory()
+
+    def gradient(target):
+        batch = Batch(images, target, jnp.arange(5), jnp.asarray(0))
+        return rule.gradient(own, (), batch, numbers, jax.random.key(0))[0]
+
+    gradient = jit(gradient)
+    one, other = gradient(jnp.zeros((5, 16))), gradient(jnp.ones((5, 16)))
+    place = rule.place + 1
+    moved = relative(other[place:], one[place:]) > 0.1 and largest(one[:place]) > 0.1
+    return Measured(relative(other[:place], one[:place]) if moved else np.inf, ROUNDING)
+
+
+@check(source=SALVATORI, algorithms=["feature_memory"], kind="identity",
+       cases=[("value",), ("decoded",)])  # fmt: skip
+def a_stored_image_is_retrieved_by_its_embedding(name) -> Measured:
+    """A cue that is stored retrieves its own value; decoded, the network's own output for it,
+    whatever is stored beside."""
+    rule, own, images, numbers = feature_memory(retrieves=name, similarity="euclidean")
+    values = images.reshape(5, -1)
+
+    def found():
+        trained = Trained(own, rule.store(own, images, values))
+        return rule.recall(trained, images, values, jnp.zeros((), bool), numbers, None)
+
+    expected = values if name == "value" else rule.predict(own, images, numbers)
+    return Measured(relative(jit(found)(), expected), ROUNDING)

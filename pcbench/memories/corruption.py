@@ -10,6 +10,13 @@ def noise(key, x, level):
     return x + level * jax.random.normal(key, x.shape, x.dtype), jnp.zeros((), bool)
 
 
+def clipped_noise(key, x, level):
+    """clip(|x + n|, 0, 1) with the noise n of `noise`, of images in [0, 1]: Millidge et al. 2022,
+    arXiv 2202.04557."""
+    noisy, known = noise(key, x, level)
+    return jnp.clip(jnp.abs(noisy), 0, 1), known
+
+
 def mask(key, x, level):
     """The last rows are missing (zero), a share `level` of them."""
     rows = x.shape[1]
@@ -38,4 +45,23 @@ def shift(key, x, level):
     return jax.vmap(moved)(x, moves), jnp.zeros((), bool)
 
 
-CORRUPTIONS = {"noise": noise, "mask": mask, "pixels": pixels, "shift": shift}
+def block(key, x, level):
+    """A square of side `level` is missing (zero) at a random place of each image; of an image that
+    is smaller, all."""
+    count, *sides = x.shape[:3]
+    spare = jnp.maximum(jnp.asarray(sides) - level.astype(int), 0)
+    corners = jax.random.randint(key, (count, 2), 0, spare + 1)
+    places = (jnp.arange(n) - corners[:, axis, None] for axis, n in enumerate(sides))
+    row, column = ((place >= 0) & (place < level) for place in places)
+    known = ~(row[:, :, None] & column[:, None, :])[..., None]
+    return jnp.where(known, x, 0), known
+
+
+CORRUPTIONS = {
+    "noise": noise,
+    "clipped_noise": clipped_noise,
+    "mask": mask,
+    "pixels": pixels,
+    "block": block,
+    "shift": shift,
+}
