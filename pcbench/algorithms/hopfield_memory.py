@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pcbench.algorithms.base import Algorithm, Batch, Hyper, State, Trained, Unsupported
+from pcbench.algorithms.base import Algorithm, Batch, Hyper, State, Trained, Unsupported, flat
 from pcbench.memories.separation import separate
 from pcbench.memories.similarity import SIMILARITIES
 
@@ -90,7 +90,3 @@ class HopfieldMemory(Algorithm):
     @property
     def weight_updates_per_step(self) -> int:
         return 0
-
-
-def flat(x: Array) -> Array:
-    return x.reshape(x.shape[0], -1)

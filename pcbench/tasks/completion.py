@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from pcbench.algorithms.base import flat
 from pcbench.tasks.corruption import CORRUPTIONS
-from pcbench.tasks.reproduction import Reproduction, flat
+from pcbench.tasks.reproduction import Reproduction
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,6 @@ class Completion(Reproduction):
     corruption: str = "mask"
 
     evaluates = "train"
-    higher_is_better = True
     chance = 0.0
     needs = ("recall",)
 

@@ -201,11 +201,13 @@ class Program:
         return Batch(x, target, index, epoch)
 
     def _drawn(self, hyper: dict, x: Array, y: Array) -> tuple[Array, Array]:
-        """The training set, or the member's own part of it."""
-        if (size := self.dataset.get("draw")) is None:
-            return x, y
-        index = jax.random.permutation(member_key(hyper, "data"), x.shape[0])[:size]
-        return x[index], y[index]
+        """What a member learns from: the training set or its own part of it, as the task gives
+        it."""
+        key = member_key(hyper, "data")
+        if (size := self.dataset.get("draw")) is not None:
+            index = jax.random.permutation(key, x.shape[0])[:size]
+            x, y = x[index], y[index]
+        return self.task.given(x, y, hyper, jax.random.fold_in(key, 1))
 
     def images(self, x: np.ndarray) -> np.ndarray:
         """Examples as a network is given them for evaluation."""
@@ -229,6 +231,7 @@ class Program:
     def _count_flops(self, hyper: dict, x: Array, y: Array) -> float:
         one = jax.tree.map(lambda a: a[0], hyper)
         size = self.batch_size
+        x, y = jax.eval_shape(self._drawn, one, x, y)
         images = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
         labels = jax.ShapeDtypeStruct((size, *y.shape[1:]), y.dtype)
         index = jax.ShapeDtypeStruct((size,), jnp.int32)
