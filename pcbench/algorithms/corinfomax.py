@@ -32,4 +32,6 @@ class CorInfoMax(OnlineSeparation):
         keep = numbers["forgetting"]
         z = _product(statistics, y)
         gain = (1 - keep) / keep
-        return (statistics - gain * z[:, None] * z / (1 + gain * jnp.sum(y * z))) / keep
+        outer = z[:, None] * z
+        found = (statistics - gain / (1 + gain * jnp.sum(y * z)) * outer) / keep
+        return (found + found.T) / 2  # what rounding makes asymmetric would grow by 1/λ a step
