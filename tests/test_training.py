@@ -349,11 +349,11 @@ def test_complex_products_count_four_times():
     assert flops.count(lambda x: x @ w, w + 0j) == 4 * 2 * 8**3
 
 
-def test_flops_of_equal_products_count_once_and_unknown_lengths_are_refused():
+def test_flops_of_equal_products_count_once_and_those_of_unknown_loops_are_nan():
     w = jnp.ones((8, 8))
     assert flops.count(lambda x: x @ w + x @ w, w) == 2 * 8**3 + 64
-    with pytest.raises(ValueError, match="no length"):
-        flops.count(lambda x: jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v + 1, x), w)
+    until = lambda x: jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v + 1, x)  # noqa: E731
+    assert np.isnan(flops.count(until, w))
 
 
 def test_numbers_reach_the_program_stacked_and_nulls_do_not():

@@ -31,6 +31,7 @@ ABILITIES = (
     "recall",  # (trained, x, y, known, hyper, key) → y with its unknown elements filled in
     "associate",  # (trained, x, hyper) → the y that was learned with x
     "store",  # (weights, x, y) → the memory of these examples, of rules that learn from others
+    "separate",  # (trained, x) → the sources of mixtures, (B, C)
     "sample",  # (trained, count, hyper, key) → (count, C) outputs, of networks with a prior
 )
 
@@ -187,8 +188,9 @@ class Algorithm:
         return loss_gradient(self, weights, batch)[1]
 
     @property
-    def layer_updates_per_step(self) -> int:
-        """Updates of one layer's states in one `step`: relaxation steps × hidden layers."""
+    def layer_updates_per_step(self) -> int | None:
+        """Updates of one layer's states in one `step`: relaxation steps × hidden layers. None of
+        relaxations that end where they are at rest."""
         return 0
 
     @property
@@ -230,3 +232,8 @@ def loss_gradient(algorithm: Algorithm, weights: Any, batch: Batch) -> tuple[Arr
         return jnp.mean(algorithm.loss(algorithm.network.forward(w, batch.x)[-1], batch.target))
 
     return jax.value_and_grad(mean_loss)(weights)
+
+
+def flat(x: Array) -> Array:
+    """(B, …) → (B, D)."""
+    return x.reshape(x.shape[0], -1)

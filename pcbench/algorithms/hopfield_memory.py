@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pcbench.algorithms.base import Algorithm, Batch, Hyper, State, Trained, Unsupported
+from pcbench.algorithms.base import Algorithm, Batch, Hyper, State, Trained, Unsupported, flat
 from pcbench.memories.separation import separate
 from pcbench.memories.similarity import SIMILARITIES
 
@@ -93,7 +93,3 @@ def retrieve(rule, keys: Array, memory: Patterns, cues: Array, hyper: Hyper) -> 
     strength = hyper["algorithm"]["separation_strength"]
     weights = separate(rule.separation, scores, memory.stored, strength, rule.normalise)
     return weights @ memory.values
-
-
-def flat(x: Array) -> Array:
-    return x.reshape(x.shape[0], -1)

@@ -51,6 +51,9 @@ ACTIVATIONS = (
 # `relaxation/updaters.py` that keep a state where its activation can put it.
 OPTIMISERS = ("sgd", "adam", "nadam", "rmsprop", "adagrad", "sign_sgd")
 UPDATERS = (*OPTIMISERS, "projected", "mirror")
+SOURCE_DOMAINS = (
+    "antisparse", "nonnegative_antisparse", "sparse", "nonnegative_sparse", "simplex",
+)  # fmt: skip
 
 
 @dataclass
@@ -170,6 +173,31 @@ class Algorithm(Choice):
     view_block: float = dynamic(doc="side of the block that is missing of a view", minimum=0)
     view_noise: float = dynamic(doc="standard deviation of a view's noise", minimum=0)
 
+    domain: str = static(doc="the set that the sources are taken to fill", choices=SOURCE_DOMAINS)
+    lateral: str = static(
+        "normalised", "lateral weights are divided by the outputs' variances, or plain",
+        choices=("normalised", "plain"),
+    )  # fmt: skip
+    lateral_weight: float = dynamic(1.0, "κ of plain lateral weights", minimum=0)
+    prediction_weight: float = dynamic(doc="γ: of the outputs' prediction error", above=0)
+    forgetting: float = dynamic(doc="λ of running moments of the outputs", above=0, below=1)
+    variance_floor: float = dynamic(1e-5, "added to the outputs' variances", minimum=0)
+    step_size_min: float = dynamic(doc="below which step_size / step does not fall", minimum=0)
+    tolerance: float = dynamic(
+        doc="relative movement of the outputs at which they are at rest", minimum=0
+    )
+    threshold_rate: float = dynamic(
+        0.0, "c: of the threshold that holds outputs in a sparse domain or simplex", minimum=0
+    )
+    rate: float = dynamic(doc="α: learning rate of the unmixing matrix", above=0)
+    rate_time: float = dynamic(doc="τ: samples over which it falls", above=0)
+    decay: str = static(
+        "inverse", "α / (1 + t/τ), or α / (1 + log(2 + t/τ))", choices=("inverse", "logarithmic")
+    )
+    contrast: str = static(
+        "cube", "contrast function of independent components", choices=("cube", "logcosh", "exp")
+    )
+
 
 @dataclass
 class Model(Choice):
@@ -225,6 +253,9 @@ class Dataset(Choice):
     inputs: int = static(doc="input dimension of the generated data", minimum=1)
     outputs: int = static(doc="classes of the generated data", minimum=2)
     hidden: int = static(doc="width of the generating network", minimum=1)
+    domain: str = static(doc="the set that sources fill", choices=SOURCE_DOMAINS)
+    sources: int = static(doc="sources of a mixture", minimum=2)
+    correlation: float = static(doc="of all pairs of sources", minimum=0, below=1)
 
 
 @dataclass
@@ -286,6 +317,8 @@ class Task(Choice):
     threshold: float = dynamic(
         doc="mean squared error per pixel below which a pattern is retrieved", above=0
     )
+    mixtures: int = static(doc="linear mixtures of the sources", minimum=1)
+    snr: float = dynamic(doc="power of the mixtures over that of their noise, in dB")
 
 
 @dataclass

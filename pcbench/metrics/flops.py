@@ -7,7 +7,7 @@ does not count: operations whose result nobody uses, and equal operations on equ
 """
 
 from collections.abc import Callable
-from math import prod
+from math import nan, prod
 from typing import Any
 
 import jax
@@ -22,7 +22,8 @@ FREE = {
 
 
 def count(function: Callable, *args: Any) -> float:
-    """Operations of `function(*args)`; the arguments may be abstract."""
+    """Operations of `function(*args)`, whose arguments may be abstract; NaN where a loop is as
+    long as its data make it."""
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
@@ -65,7 +66,7 @@ def _inner(eqn) -> list[tuple[int, Any]] | None:
     if name == "scan":
         return [(params["length"], params["jaxpr"].jaxpr)]
     if name == "while":
-        raise ValueError("a while loop has no length that could be counted; use a scan")
+        return [(nan, params["body_jaxpr"].jaxpr)]
     if name == "cond":  # its costliest branch
         branches = [branch.jaxpr for branch in params["branches"]]
         return [(1, max(branches, key=_count))]

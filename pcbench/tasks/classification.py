@@ -11,29 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pcbench.data.dataset import Facts
-from pcbench.energies.energy import LOSSES, Loss
-from pcbench.tasks.reproduction import flat
+from pcbench.algorithms.base import flat
+from pcbench.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Classification:
-    data: Facts
-    loss: str = "squared_error"
-
-    evaluates = "test"
-    higher_is_better = True
-    learns_from = "stored"
-    hetero = False
-    needs = ("predict",)
-
+class Classification(Task):
     def __post_init__(self):
         if not self.data.labelled:
             raise ValueError("the dataset has targets, not labels: set task=regression.")
-
-    @property
-    def output_energy(self) -> Loss:
-        return LOSSES[self.loss]
 
     @property
     def outputs(self) -> int:
@@ -42,10 +28,6 @@ class Classification:
     @property
     def chance(self) -> float:
         return 1.0 / self.data.classes
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return self.data.shape
 
     def pair(self, x, y):
         return x, jax.nn.one_hot(y, self.data.classes, dtype=jnp.result_type(float))

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from pcbench.algorithms.base import flat
+from pcbench.data.transforms import evaluate_crop, normalise
 from pcbench.memories.corruption import CORRUPTIONS
-from pcbench.tasks.reproduction import Reproduction, flat
+from pcbench.tasks.reproduction import Reproduction
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,6 @@ class Completion(Reproduction):
     clip: bool = False
 
     evaluates = "train"
-    higher_is_better = True
     chance = 0.0
 
     def __post_init__(self):
@@ -56,6 +57,14 @@ class Completion(Reproduction):
     def needs(self) -> tuple[str, ...]:
         own = ("associate",) if self.hetero else ("recall",)
         return (*own, "store") if self.learns_from == "others" else own
+
+    def given(self, x, y, hyper, key):
+        if not self.hetero:
+            return x, y
+        following = jnp.roll(x, -1, 0)
+        if x.ndim == 4:
+            following = evaluate_crop(following, self.data.shape[0])
+        return x, normalise(following, self.data.mean, self.data.std, jnp.result_type(float))
 
     def pair(self, x, y):
         return x, flat(y if self.hetero else x)

@@ -21,9 +21,7 @@ from pcbench.tasks.reproduction import Reproduction
 class Generation(Reproduction):
     condition: str = "image"  # image | label
 
-    evaluates = "test"
     higher_is_better = False
-    chance = None
     needs = ("reconstruct",)
 
     def __post_init__(self):

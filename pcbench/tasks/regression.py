@@ -5,21 +5,13 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from pcbench.data.dataset import Facts
-from pcbench.energies.energy import Loss, squared_error
+from pcbench.energies.energy import squared_error
+from pcbench.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Regression:
-    data: Facts
-    loss: str = "squared_error"
-
-    evaluates = "test"
+class Regression(Task):
     higher_is_better = False
-    learns_from = "stored"
-    hetero = False
-    chance = None
-    needs = ("predict",)
 
     def __post_init__(self):
         if self.data.labelled:
@@ -28,16 +20,8 @@ class Regression:
             raise ValueError("task=regression has loss=squared_error.")
 
     @property
-    def output_energy(self) -> Loss:
-        return squared_error
-
-    @property
     def outputs(self) -> int:
         return self.data.targets
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return self.data.shape
 
     def pair(self, x, y):
         return x, y.astype(jnp.result_type(float))

@@ -1,57 +1,58 @@
 """What a task is: what is learned from, and how it is scored."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from jax import Array
 
 from pcbench.algorithms.base import Algorithm, Batch, Hyper, Trained
-from pcbench.energies.energy import Loss
+from pcbench.data.dataset import Facts
+from pcbench.energies.energy import LOSSES, Loss
 
 
-class Task(Protocol):
+@dataclass(frozen=True)
+class Task:
     """Static. Scores are named without their split: ``accuracy`` becomes ``test_accuracy_final``
     and so on; the first one that `score` gives is the primary metric."""
 
-    evaluates: str  # on the "test" set, or on the "train" set: on what was learned from
-    higher_is_better: bool
-    learns_from: str  # "stored": what a seed draws, or the "others": then what it draws is stored
-    hetero: bool  # whether an example's target is the next example, in the place of its label
+    data: Facts
+    loss: str = "squared_error"
+
+    evaluates = "test"  # or "train": on what was learned from
+    learns_from = "stored"  # what a seed draws, or "others": then what it draws is only stored
+    higher_is_better = True
+    needs = ("predict",)  # the abilities that a rule must have
+    chance = None  # the score of guessing, which a diverged run is given; None: it scores nothing
 
     @property
-    def output_energy(self) -> Loss: ...
+    def output_energy(self) -> Loss:
+        return LOSSES[self.loss]
 
     @property
     def outputs(self) -> int:
         """Units of the network's output."""
-        ...
-
-    @property
-    def chance(self) -> float | None:
-        """The score of guessing, which a diverged run is given; None: it scores nothing."""
-        ...
+        raise NotImplementedError
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one of the network's inputs."""
-        ...
+        return self.data.shape
+
+    def given(self, x: Array, y: Array, hyper: Hyper, key: Array) -> tuple[Array, Array]:
+        """What a seed is given of the examples (N, …) and labels or targets that it has drawn."""
+        return x, y
 
     def pair(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Normalised examples (B, …) and their labels (B,) or targets (B, C) → what the input is
         held at, (B, …), and what the output is to be, (B, outputs)."""
-        ...
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The abilities that a rule must have."""
-        ...
+        raise NotImplementedError
 
     def evaluate(
         self, algorithm: Algorithm, trained: Trained, batch: Batch, hyper: Hyper, key: Array
     ) -> dict[str, Array]:
         """Per example of the batch, (B,) each; kept for the test set under these names."""
-        ...
+        raise NotImplementedError
 
     def score(
         self,
@@ -61,4 +62,4 @@ class Task(Protocol):
     ) -> dict[str, np.ndarray]:
         """From (members, n) of all n examples of a split, what gives their normalised inputs, and
         their labels or targets: scores (members,)."""
-        ...
+        raise NotImplementedError

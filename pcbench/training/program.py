@@ -204,7 +204,7 @@ class Program:
         return Batch(self.algorithm.network.given(x), target, index, epoch)
 
     def _drawn(self, hyper: dict, x: Array, y: Array) -> tuple[Array, Array]:
-        """The training set, or the member's own part of it."""
+        """The training set or the member's own part of it, as the task gives it."""
         return self._part(hyper, x, y, slice(self.dataset.get("draw")))
 
     def _learned(self, hyper: dict, x: Array, y: Array) -> tuple[Array, Array]:
@@ -214,14 +214,12 @@ class Program:
         return self._part(hyper, x, y, part)
 
     def _part(self, hyper: dict, x: Array, y: Array, part: slice) -> tuple[Array, Array]:
-        """A slice of the training set in an order of the member's own; for a hetero-associative
-        task with targets instead of labels: the next example for each."""
+        """A slice of the training set in an order of the member's own."""
+        key = member_key(hyper, "data")
         if part != slice(None):
-            index = jax.random.permutation(member_key(hyper, "data"), x.shape[0])[part]
+            index = jax.random.permutation(key, x.shape[0])[part]
             x, y = x[index], y[index]
-        if self.task.hetero:
-            y = self._normalised(evaluate_crop(jnp.roll(x, -1, 0), self.dataset["crop_size"]))
-        return x, y
+        return self.task.given(x, y, hyper, jax.random.fold_in(key, 1))
 
     def images(self, x: np.ndarray) -> np.ndarray:
         """Examples as a network is given them for evaluation."""

@@ -162,6 +162,7 @@ class Pack:
             "pack_mode": self.mode,
             "device": jax.devices()[0].device_kind,
         }
+        layer_updates = algorithm.layer_updates_per_step
         outcomes = []
         for member in range(self.size):
             outcome = member_outcome(
@@ -175,7 +176,7 @@ class Pack:
             epochs = int(self.log.diverged[member]) or len(self.lengths)
             steps = sum(self.lengths[:epochs])
             outcome.metrics |= shared | {
-                "layer_updates": steps * algorithm.layer_updates_per_step,
+                "layer_updates": None if layer_updates is None else steps * layer_updates,
                 "weight_updates": steps * algorithm.weight_updates_per_step,
             }
             outcomes.append(outcome)

@@ -16,6 +16,7 @@ from pcbench.algorithms.base import Algorithm, Batch
 from pcbench.config import Config, ConfigError, load_target
 from pcbench.config.compose import choice_yaml
 from pcbench.data.transforms import normalise
+from pcbench.metrics import flops
 from pcbench.sweeps.expand import single
 from pcbench.training.assembly import construct
 from pcbench.training.datasets import load_dataset
@@ -33,6 +34,7 @@ SETTINGS = (
 # Most of the time goes into compiling; deeper networks are in the identities.
 NETWORK = ("model.width=8", "model.depth=2", "model.activation=tanh")
 GENERATIVE = ("model=decoder", "model.latent=4", "model.prior=standard", "task=generation")
+PATTERNS = ("model=patterns", "dataset.train_size=32")  # one batch
 STEPS = 60  # of training
 PROMISED = 1e-5  # how near a vmapped or eager float32 step comes to the compiled single one
 
@@ -46,7 +48,7 @@ class Subject:
 
     def __init__(self, algorithm: str):
         kind = rule_of(algorithm)
-        model = NETWORK if kind.learns_by_gradient else ("model=patterns",)
+        model = NETWORK if kind.learns_by_gradient else PATTERNS
         if kind.generative:
             model = (*NETWORK, *GENERATIVE)
         self.config = single([f"algorithm={algorithm}", *model, *SETTINGS])
@@ -293,7 +295,8 @@ def a_state_survives_being_written(subject: Subject) -> Measured:
 @contract
 def updates_are_counted_as_they_are_computed(subject: Subject) -> Measured:
     """Twice the relaxation steps: `layer_updates_per_step` grows by the factor by which the loops
-    of the program do, and is at least one state a loop. Measured: by how much it does not."""
+    of the program do, and is at least one state a loop; it is None where they have no length.
+    Measured: by how much it does not."""
     longer = {
         path: 2 * value
         for path, value in subject.config.kind("static").items()
@@ -303,12 +306,14 @@ def updates_are_counted_as_they_are_computed(subject: Subject) -> Measured:
     if longer:
         rules.append(subject._assembled(subject.config.replace(longer))[0])
     updates = [rule.layer_updates_per_step for rule in rules]
+    arguments = (subject.state, subject.batch(0), subject.hyper(), jax.random.key(1))
+    if None in updates:
+        return Measured(0 if np.isnan(flops.count(subject.rule.step, *arguments)) else np.inf, 0)
     least = 1 if subject.rule.learns_by_gradient else 0  # updates of the weights
     if min(updates) < 0 or any(rule.weight_updates_per_step < least for rule in rules):
         return Measured(np.inf, 0)
     if not longer:
         return Measured(0, 0)
-    arguments = (subject.state, subject.batch(0), subject.hyper(), jax.random.key(1))
     loops = [_loops(jax.make_jaxpr(rule.step)(*arguments).jaxpr) for rule in rules]
     off = abs(updates[1] * loops[0] - updates[0] * loops[1])
     return Measured(off + max(0, loops[0] - updates[0]), 0)
