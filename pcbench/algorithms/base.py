@@ -29,6 +29,7 @@ ABILITIES = (
     "reconstruct",  # (trained, x, y, hyper, key) → the output again, from the states inferred of it
     "complete",  # (trained, x, known, hyper, key) → x with its unknown elements filled in
     "recall",  # (trained, x, y, known, hyper, key) → y with its unknown elements filled in
+    "follow",  # (trained, x, carried, hyper) → (what follows x in a sequence, (B, D) each, carried)
     "sample",  # (trained, count, hyper, key) → (count, C) outputs, of networks with a prior
 )
 
@@ -113,6 +114,7 @@ class Algorithm:
     learns_by_gradient = True
     infers = False  # whether hidden states can be inferred from the output alone
     graphs = False  # whether it learns on a `networks.graph.Graph`
+    temporal = False  # whether it learns on a `networks.temporal.Temporal`
 
     network: Network
     loss: Loss
@@ -162,6 +164,10 @@ class Algorithm:
     def reconstruct(self, trained: Trained, x: Array, y: Array, hyper: Hyper, key: Array) -> Array:
         """The output y as the network makes it: (B, C)."""
         return self.predict(trained.weights, x, hyper)
+
+    def beginning(self, count: int) -> Any:
+        """What `follow` carries before `count` sequences begin."""
+        return ()
 
     def reference_gradient(self, weights: Any, batch: Batch, hyper: Hyper) -> Any:
         """The exact gradient of the loss of what `predict` returns: by backpropagation."""

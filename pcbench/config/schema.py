@@ -208,6 +208,13 @@ class Dataset(Choice):
     inputs: int = static(doc="input dimension of the generated data", minimum=1)
     outputs: int = static(doc="classes of the generated data", minimum=2)
     hidden: int = static(doc="width of the generating network", minimum=1)
+    source: str = static(doc="the dataset whose images make sequences")
+    length: int = static(doc="elements of a sequence", minimum=2)
+    correlation: float = static(
+        doc="b: a bit equals the template's with probability (1 + b)/2", minimum=0, maximum=1
+    )
+    mirrored: bool = static(doc="the second half of a sequence is its first half backwards")
+    side: int = static(doc="pixels of a side of a frame", minimum=1)
 
 
 @dataclass
@@ -256,6 +263,7 @@ class Task(Choice):
     threshold: float = dynamic(
         doc="mean squared error per pixel below which a pattern is retrieved", above=0
     )
+    binary: bool = static(False, "elements of sequences are ±1: their signs are recalled")
 
 
 @dataclass

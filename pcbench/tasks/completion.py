@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pcbench.tasks.corruption import CORRUPTIONS
-from pcbench.tasks.reproduction import Reproduction, flat
+from pcbench.tasks.reproduction import Reproduction, flat, require_whole
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,7 @@ class Completion(Reproduction):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.data.held_out:
-            raise ValueError(
-                "a memory is tested on what it has stored: set train.validation_fraction=0 "
-                "train.selection=final."
-            )
-        if self.data.augmented:
-            raise ValueError(
-                "a memory stores patterns as they are: set dataset.flip=false "
-                "dataset.crop_size=null dataset.crop_padding=0."
-            )
+        require_whole(self.data)
         if self.corruption in ("mask", "shift") and len(self.data.shape) != 3:
             raise ValueError(f"task.corruption={self.corruption} is for images.")
 

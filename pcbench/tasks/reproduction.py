@@ -35,5 +35,19 @@ class Reproduction:
         return x, flat(x)
 
 
+def require_whole(data: Facts) -> None:
+    """Raises ValueError unless a memory can be tested on the very examples that it has stored."""
+    if data.held_out:
+        raise ValueError(
+            "a memory is tested on what it has stored: set train.validation_fraction=0 "
+            "train.selection=final."
+        )
+    if data.augmented:
+        raise ValueError(
+            "a memory stores patterns as they are: set dataset.flip=false "
+            "dataset.crop_size=null dataset.crop_padding=0."
+        )
+
+
 def flat(x: Array) -> Array:
     return jnp.reshape(x, (x.shape[0], -1))
