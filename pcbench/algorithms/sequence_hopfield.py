@@ -25,6 +25,7 @@ class SequenceHopfield(HopfieldMemory):
     separation: str = "identity"
     normalise: bool = False
 
+    sequences = True
     abilities = frozenset({"follow"})
 
     def memory(self, key: Array) -> Patterns:

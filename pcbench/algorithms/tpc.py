@@ -34,7 +34,7 @@ class TPC(GradientAlgorithm):
     steps: int
     updater: str = "sgd"
 
-    temporal = True
+    sequences = temporal = True
 
     def gradient(self, weights, memory, batch, hyper, key, measure=False):
         before, found = self._inferred(weights, batch.x, hyper, measure)

@@ -1,7 +1,7 @@
 """What every learning rule promises, whatever it computes: that of a plugin as well.
 
 A rule is built from its YAML the way a run builds it, with a small network on the digits dataset,
-and asked to learn.
+and asked to learn; where it remembers sequences, digits row by row.
 """
 
 import io
@@ -32,6 +32,7 @@ SETTINGS = (
 )
 # Most of the time goes into compiling; deeper networks are in the identities.
 NETWORK = ("model.width=8", "model.depth=2", "model.activation=tanh")
+SEQUENCES = ("task=sequence_memory", "train.validation_fraction=0", "train.selection=final")
 STEPS = 60  # of training
 PROMISED = 1e-5  # how near a vmapped or eager float32 step comes to the compiled single one
 
@@ -44,8 +45,11 @@ class Subject:
     """A rule with its config and data, and what several checks need of it."""
 
     def __init__(self, algorithm: str):
-        model = NETWORK if rule_of(algorithm).learns_by_gradient else ("model=patterns",)
-        self.config = single([f"algorithm={algorithm}", *model, *SETTINGS])
+        rule = rule_of(algorithm)
+        model = NETWORK if rule.learns_by_gradient else ("model=patterns",)
+        model = ("model=temporal", *model) if rule.temporal else model
+        task = SEQUENCES if rule.sequences else ()
+        self.config = single([f"algorithm={algorithm}", *model, *task, *SETTINGS])
         self.traces = 0
 
     @cached_property

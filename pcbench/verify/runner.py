@@ -25,6 +25,7 @@ from pcbench.verify import (  # noqa: F401  (they register their checks)
     linear,
     memories,
     predictive_coding,
+    sequences,
     target_propagation,
 )
 from pcbench.verify.checks import CHECKS, CONTRACT, OF_GRADIENTS, Check
