@@ -146,6 +146,7 @@ def test_two_layers_remember_what_came_before():
         (["algorithm=tpc", "model=mlp"], "tpc and model=temporal need each other"),
         (["algorithm=pc", "model=temporal"], "tpc and model=temporal need each other"),
         (["algorithm=hopfield_memory", "model=patterns"], "needs a rule that can follow"),
+        (["algorithm=tpc", "model=temporal", "task=classification"], "rule that can predict"),
     ],
 )
 def test_what_is_no_memory_of_sequences_is_refused(overrides, message):

@@ -115,7 +115,6 @@ class Algorithm:
     infers = False  # whether hidden states can be inferred from the output alone
     graphs = False  # whether it learns on a `networks.graph.Graph`
     temporal = False  # whether it learns on a `networks.temporal.Temporal`
-    sequences = False  # whether it remembers sequences, for task=sequence_memory only
 
     network: Network
     loss: Loss

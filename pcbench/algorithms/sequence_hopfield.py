@@ -25,7 +25,6 @@ class SequenceHopfield(HopfieldMemory):
     separation: str = "identity"
     normalise: bool = False
 
-    sequences = True
     abilities = frozenset({"follow"})
 
     def memory(self, key: Array) -> Patterns:

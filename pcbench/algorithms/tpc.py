@@ -34,7 +34,8 @@ class TPC(GradientAlgorithm):
     steps: int
     updater: str = "sgd"
 
-    sequences = temporal = True
+    temporal = True
+    abilities = frozenset({"follow"})  # it predicts sequences, no outputs for inputs
 
     def gradient(self, weights, memory, batch, hyper, key, measure=False):
         before, found = self._inferred(weights, batch.x, hyper, measure)

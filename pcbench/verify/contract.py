@@ -48,7 +48,7 @@ class Subject:
         rule = rule_of(algorithm)
         model = NETWORK if rule.learns_by_gradient else ("model=patterns",)
         model = ("model=temporal", *model) if rule.temporal else model
-        task = SEQUENCES if rule.sequences else ()
+        task = SEQUENCES if hasattr(rule, "follow") else ()
         self.config = single([f"algorithm={algorithm}", *model, *task, *SETTINGS])
         self.traces = 0
 
