@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "conf" / "dataset"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 LABELLED = ["digits", "teacher", "two_moons"]
-OFFLINE = sorted([*LABELLED, "gaussian", "normal"])
+SEQUENCES = ["binary_sequences", "image_sequences", "moving_digits"]
+OFFLINE = sorted([*LABELLED, "gaussian", "normal", "sources", *SEQUENCES])
 TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR", "")
 
 

@@ -1,4 +1,5 @@
-"""VGG, ResNet and transformer: shapes, sizes, derivatives, and what relaxation makes of skips."""
+"""VGG, ResNet, transformer, recurrent: shapes, sizes, derivatives, and what relaxation makes of
+skips."""
 
 from functools import cache
 from itertools import product
@@ -19,6 +20,7 @@ from pcbench.data import Facts
 from pcbench.energies.energy import per_layer, prediction_energy, squared_error, total
 from pcbench.networks.layers import Declared
 from pcbench.networks.network import Network
+from pcbench.networks.recurrent import rnn
 from pcbench.networks.resnet import resnet18
 from pcbench.networks.transformer import attention, to_patches, transformer
 from pcbench.networks.vgg import vgg5, vgg7, vgg9
@@ -35,6 +37,7 @@ SMALL = {  # builder, model, input shape
     "vgg9": (vgg9, IMAGES | {"channels": 2, "bias": False}, (16, 16, 1)),
     "resnet18": (resnet18, IMAGES | {"channels": 2}, (6, 5, 2)),
     "transformer": (transformer, TOKENS | {"bias": True}, (6, 4, 2)),
+    "rnn": (rnn, {"width": 8, "activation": "tanh", "bias": True}, (6, 3)),
     "transformer of sequences": (transformer, TOKENS | {"bias": False, "norm": "none"}, (5, 3)),
 }
 
@@ -224,7 +227,8 @@ def test_every_parameter_declares_its_role_and_fan_in(name):
     roles = set()
     for factor, entry in zip(net.factors, net.declared, strict=True):
         for d in jax.tree.leaves(entry, is_leaf=lambda d: isinstance(d, Declared)):
-            shape = d.value.shape[1:] if factor.length else d.value.shape
+            stacked = factor.length and not factor.recurrent
+            shape = d.value.shape[1:] if stacked else d.value.shape
             assert d.kind == ("weight" if len(shape) > 1 else "bias")
             if d.kind == "weight":
                 assert d.fan_in == prod(shape[:-1])

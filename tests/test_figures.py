@@ -55,6 +55,18 @@ def test_several_columns_are_several_lines_and_without_lines_there_is_one():
     assert {p.line for p in figures.points(SPEC | {"line": []}, rows)} == {"loss"}
 
 
+def test_a_capacity_is_the_largest_value_with_a_mean_below_the_threshold():
+    """Of the loss P/width per length P: below one half up to P < width / 2."""
+    rows = [
+        {"width": w, "variant": "pc", "length": p, "loss": p / w + spread}
+        for w in (8, 16, 2)
+        for p in (1, 3, 5, 7)
+        for spread in (-0.05, 0.05)
+    ]
+    drawn = figures.points(SPEC | {"largest": {"of": "length", "below": 0.5}}, rows)
+    assert [(p.x, p.mean, p.low, p.runs) for p in drawn] == [(8, 3, None, 8), (16, 7, None, 8)]
+
+
 def test_slopes_are_those_of_power_laws():
     rows = rows_of(lambda w: w**-1.5, (2, 4, 8, 16), seeds=1)
     rows = [row | {"loss": row["width"] ** -1.5} for row in rows]

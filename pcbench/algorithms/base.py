@@ -32,6 +32,7 @@ ABILITIES = (
     "associate",  # (trained, x, hyper) → the y that was learned with x
     "store",  # (weights, x, y) → the memory of these examples, of rules that learn from others
     "separate",  # (trained, x) → the sources of mixtures, (B, C)
+    "follow",  # (trained, x, carried, hyper) → (what follows x in a sequence, (B, D) each, carried)
     "sample",  # (trained, count, hyper, key) → (count, C) outputs, of networks with a prior
 )
 
@@ -124,6 +125,7 @@ class Algorithm:
     infers = False  # whether hidden states can be inferred from the output alone
     generative = False  # whether it learns in no other networks than generative ones
     graphs = False  # whether it learns on a `networks.graph.Graph`
+    temporal = False  # whether it learns on a `networks.temporal.Temporal`
 
     network: Network
     loss: Loss
@@ -182,6 +184,10 @@ class Algorithm:
     def associate(self, trained: Trained, x: Array, hyper: Hyper) -> Array:
         """Outputs (B, C) for inputs (B, …) that may be corrupted."""
         return self.predict(trained.weights, x, hyper)
+
+    def beginning(self, count: int) -> Any:
+        """What `follow` carries before `count` sequences begin."""
+        return ()
 
     def reference_gradient(self, weights: Any, batch: Batch, hyper: Hyper) -> Any:
         """The exact gradient of the loss of what `predict` returns: by backpropagation."""

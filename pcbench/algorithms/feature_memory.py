@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from pcbench.algorithms.base import GradientAlgorithm, Hyper, Info, Trained, Unsupported
-from pcbench.algorithms.hopfield_memory import Patterns, flat, retrieve
+from pcbench.algorithms.base import GradientAlgorithm, Hyper, Info, Trained, Unsupported, flat
+from pcbench.algorithms.hopfield_memory import Patterns, retrieve
 from pcbench.memories.corruption import block, noise, shift
 from pcbench.memories.similarity import unit
 

@@ -423,8 +423,9 @@ class Problem:
             kept = remaining(network, window.first)
             numbers = numbers | {"precisions": numbers["precisions"][kept]}
         weights = tuple(
-            jax.tree.map(lambda w, n=n: w[n + 1 :], own) if n else own  # layer n's output is known
-            for own, n in zip(self.weights, window.first, strict=True)
+            # layer n's output is known
+            jax.tree.map(lambda w, n=n: w[n + 1 :], own) if n and not factor.recurrent else own
+            for factor, own, n in zip(network.factors, self.weights, window.first, strict=True)
         )
         rule = replace(self.rule, network=network.without(window.first))
         return replace(self, rule=rule, weights=weights, numbers=numbers)

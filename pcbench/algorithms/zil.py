@@ -14,7 +14,8 @@ step L - l, from the relaxation's own values at that step:
 At step t all errors below layer L - t are still zero and its source has not moved, so that only the
 front needs computing: ε_{l-1} = γ J_lᵀ ε_l at the forward pass. Skips are levelled with identity
 states: an error that crosses d levels is multiplied by γ^d. With γ ≠ 1 the gradient of layer l is
-γ^(L-l) times backpropagation's.
+γ^(L-l) times backpropagation's. In a recurrent network layers are steps of time: the shared weights
+learn the sum of what each step learns, with γ = 1 backpropagation through time.
 """
 
 from dataclasses import dataclass
@@ -46,13 +47,12 @@ class ZIL(GradientAlgorithm):
 
                 def layer(error, inputs, factor=factor):
                     _, pull = jax.vjp(factor.apply, *inputs)
-                    gradient, error = pull(error)
+                    gradient, error, *_ = pull(error)
                     return gamma * error, gradient
 
-                inputs = jnp.concatenate([sources[0][None], states[k][:-1]])
-                first, gradients[k] = jax.lax.scan(
-                    layer, errors[k], (weights[k], inputs), reverse=True
-                )
+                inputs = (factor.unrolled(weights[k]), *network.stack_inputs(k, batch.x, states))
+                first, unrolled = jax.lax.scan(layer, errors[k], inputs, reverse=True)
+                (gradients[k],) = jax.linear_transpose(factor.unrolled, weights[k])(unrolled)
                 arriving = [first / gamma]  # the way out of the stack is counted by levels below
             for source, error in zip(factor.sources, arriving, strict=True):
                 if source != INPUT:

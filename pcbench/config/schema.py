@@ -255,7 +255,16 @@ class Dataset(Choice):
     hidden: int = static(doc="width of the generating network", minimum=1)
     domain: str = static(doc="the set that sources fill", choices=SOURCE_DOMAINS)
     sources: int = static(doc="sources of a mixture", minimum=2)
-    correlation: float = static(doc="of all pairs of sources", minimum=0, below=1)
+    correlation: float = static(
+        doc="of all pairs of sources; of binary sequences b: a bit equals the template's with "
+        "probability (1 + b)/2",
+        minimum=0,
+        maximum=1,
+    )
+    source: str = static(doc="the dataset whose images make sequences")
+    length: int = static(doc="elements of a sequence", minimum=2)
+    mirrored: bool = static(doc="the second half of a sequence is its first half backwards")
+    side: int = static(doc="pixels of a side of a frame", minimum=1)
 
 
 @dataclass
@@ -319,6 +328,7 @@ class Task(Choice):
     )
     mixtures: int = static(doc="linear mixtures of the sources", minimum=1)
     snr: float = dynamic(doc="power of the mixtures over that of their noise, in dB")
+    binary: bool = static(False, "elements of sequences are ±1: their signs are recalled")
 
 
 @dataclass

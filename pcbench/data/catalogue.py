@@ -33,6 +33,9 @@ _CATALOGUE = {
     "two_moons": _Entry("generated", 2, (2,)),
     "gaussian": _Entry("generated"),  # targets instead of labels
     "normal": _Entry("generated", 1, (1,)),
+    "binary_sequences": _Entry("generated", 1),
+    "image_sequences": _Entry("generated", 1),  # of a dataset that must be there
+    "moving_digits": _Entry("generated", 1),
 }
 
 

@@ -35,12 +35,13 @@ def root_mean_square(network: Network, states: tuple) -> Array:
 
 
 def layer_norms(network: Network, tree: tuple) -> Array:
-    """Euclidean norm of each layer's part of a tree shaped like the weights (an update): (L,)."""
+    """Euclidean norm of each layer's part of a tree shaped like the weights (an update): (L,).
+    Layers that share their weights have the same one."""
     columns = []
     for factor, own in zip(network.factors, tree, strict=True):
         squares = [
             jnp.sum(jnp.reshape(leaf, (factor.length or 1, -1)) ** 2, -1)
-            for leaf in jax.tree.leaves(own)
+            for leaf in jax.tree.leaves(factor.unrolled(own))
         ]
         columns.append(jnp.sqrt(sum(squares, jnp.zeros(factor.length or 1))))
     return jnp.concatenate(columns)

@@ -2,7 +2,7 @@
 
 Parameters and states are tuples with one entry per factor. The entry of a *stack* (n identical
 factors in a row) carries a leading axis n: its layers are computed at once by one `vmap`, and the
-compiled program does not grow with n.
+compiled program does not grow with n. A recurrent stack shares its weights: they have no such axis.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,9 @@ INPUT = -1  # the source index that means the network's input
 class Factor:
     """`module` predicts this factor's state from the states of `sources` (indices; INPUT: x).
 
-    A stack has `length` n: its first layer reads `sources`, each other one its predecessor.
+    A stack has `length` n: its first layer reads `sources`, each other one its predecessor. The
+    layers of a `recurrent` stack are steps of time with the same weights: the t-th reads its
+    predecessor (the first one zeros) and step t of its source (B, n, …).
     `precision` is a constant of the network, 0 for a state that nothing predicts.
     """
 
@@ -32,6 +34,7 @@ class Factor:
     sources: tuple[int, ...]
     length: int | None = None
     precision: float = 1.0
+    recurrent: bool = False
 
     def apply(self, params, *sources: Array) -> Array:
         """The prediction σ(a)."""
@@ -40,6 +43,13 @@ class Factor:
     def pre(self, params, *sources: Array) -> Array:
         """The pre-activation a; only of modules with a monotone `activation`."""
         return self.module.apply({"params": params}, *sources, method="pre")
+
+    def unrolled(self, params):
+        """The parameters of each layer of a stack, (n, …). Its transpose sums over the layers of a
+        recurrent one."""
+        if not self.recurrent:
+            return params
+        return jax.tree.map(lambda p: jnp.broadcast_to(p, (self.length, *p.shape)), params)
 
     @property
     def activation(self) -> Activation:
@@ -87,12 +97,14 @@ class Network:
         values, declared = {INPUT: jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)}, []
         for k, factor in enumerate(self.factors):
             sources = [values[s] for s in factor.sources]
+            if factor.recurrent:
+                sources = jax.eval_shape(lambda s, f=factor: _first_step(f, s), *sources)
             values[k], variables = jax.eval_shape(
                 lambda *s, module=factor.module: module.init_with_output(jax.random.key(0), *s),
                 *sources,
             )
             params = variables.get("params", {})
-            if factor.length is not None:
+            if factor.length is not None and not factor.recurrent:
                 stacked = lambda a, n=factor.length: jax.ShapeDtypeStruct((n, *a.shape), a.dtype)  # noqa: E731
                 params = jax.tree.map(stacked, params)
             declared.append(params)
@@ -113,6 +125,11 @@ class Network:
                 values.append(states[s] if self.factors[s].length is None else states[s][-1])
         return values
 
+    def stack_inputs(self, k: int, x: Array, states: tuple) -> tuple[Array, ...]:
+        """What the layers of the stack k read: (n, B, …) each."""
+        first, *steps = _unrolled_source(self.factors[k], *self.sources(k, x, states))
+        return jnp.concatenate([first[None], states[k][:-1]]), *steps
+
     def forward(self, params: tuple, x: Array, offsets: tuple | None = None) -> tuple:
         """Feed-forward pass: every state equals its prediction. x: (B, …).
 
@@ -129,12 +146,14 @@ class Network:
             else:
 
                 def layer(h, inputs, factor=factor):
-                    p, added = inputs
-                    h = factor.apply(p, h)
+                    p, added, *step = inputs
+                    h = factor.apply(p, h, *step)
                     h = h if added is None else h + added
                     return h, h
 
-                states += (jax.lax.scan(layer, sources[0], (params[k], offset))[1],)
+                first, *steps = _unrolled_source(factor, *sources)
+                inputs = (factor.unrolled(params[k]), offset, *steps)
+                states += (jax.lax.scan(layer, first, inputs)[1],)
         return states
 
     def predict(
@@ -163,13 +182,15 @@ class Network:
             sources = self.sources(k, x, states)
             if factor.length is None:
                 predictions += (function(factor, params[k], *sources),)
-            elif ready is None:
-                inputs = jnp.concatenate([sources[0][None], states[k][:-1]])
-                predictions += (jax.vmap(partial(function, factor))(params[k], inputs),)
+                continue
+            layers, own = jax.vmap(partial(function, factor)), factor.unrolled(params[k])
+            if ready is None:
+                predictions += (layers(own, *self.stack_inputs(k, x, states)),)
             else:
                 count = factor.length - len(ready)
-                own = jax.tree.map(lambda p, n=count: p[-n:], params[k])
-                rest = jax.vmap(partial(function, factor))(own, states[k][-count - 1 : -1])
+                _, *steps = _unrolled_source(factor, *sources)
+                own, *steps = jax.tree.map(lambda p, n=count: p[-n:], (own, *steps))
+                rest = layers(own, states[k][-count - 1 : -1], *steps)
                 predictions += (jnp.concatenate([ready, rest]),)
         return predictions
 
@@ -201,6 +222,21 @@ class Network:
             for s in self.factors[k].sources:
                 distance[s] = min(distance.get(s, entry), entry)
         return tuple(distance[k] for k in range(len(self.factors)))
+
+
+def _unrolled_source(factor: Factor, source: Array) -> tuple[Array, ...]:
+    """What the first layer of a stack follows upon, (B, …), and of a recurrent one the steps of
+    time, (n, B, features): the last n, where the first layers are left out."""
+    if not factor.recurrent:
+        return (source,)
+    steps = jnp.moveaxis(source.reshape(*source.shape[:2], -1), 1, 0)[-factor.length :]
+    return jnp.zeros((source.shape[0], factor.module.features), source.dtype), steps
+
+
+def _first_step(factor: Factor, source: Array) -> tuple[Array, Array]:
+    """What the first layer of a recurrent stack reads."""
+    first, steps = _unrolled_source(factor, source)
+    return first, steps[0]
 
 
 def _is_declared(node) -> bool:

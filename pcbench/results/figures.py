@@ -9,6 +9,8 @@
     x, y                       columns; several y are several lines
     line, panel                column or columns whose values get a line, a panel each
     where                      {column: value, or a list of values} of the rows that are shown
+    largest: {of, below}       instead of y, the largest value of the column `of` at which the mean
+                               of y is below a number: a capacity. Where there is none, no point
     log                        axes with a logarithmic scale, of [x, y]
     limits                     {y: [low, high]}: what is beyond is cut off
     slope: true                of each line, log y against log x: in the legend and as CSV
@@ -34,7 +36,7 @@ from pcbench.results.records import Store
 
 COMMON = {"title", "caption", "source", "sweep", "kind", "line", "where", "labels"}
 KEYS = {
-    "points": COMMON | {"table", "x", "y", "panel", "log", "limits", "slope"},
+    "points": COMMON | {"table", "x", "y", "panel", "log", "largest", "limits", "slope"},
     "images": COMMON | {"images", "count"},
 }
 NEEDED = {"points": ("title", "sweep", "x", "y"), "images": ("title", "sweep", "images")}
@@ -82,6 +84,7 @@ def read_spec(source: str) -> tuple[str, dict[str, Any]]:
 def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
     """What is drawn. Rows without x or y do not count; ConfigError where none is left, or where a
     column exists in none."""
+    largest = spec.get("largest", {"of": spec["x"]})
     groups: dict[tuple, list[float]] = defaultdict(list)
     seen: set[str] = set()
     for row in rows:
@@ -95,8 +98,9 @@ def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
             line, panel = (joined(row, spec[key]) for key in ("line", "panel"))
             if len(spec["y"]) > 1 or line is None:
                 line = label(spec, column) if line is None else f"{line}, {label(spec, column)}"
-            groups[panel, line, x].append(float(value))
-    for column in (spec["x"], *spec["y"], *spec["line"], *spec["panel"], *spec["where"]):
+            groups[panel, line, x, row.get(largest["of"])].append(float(value))
+    named = (*spec["y"], *spec["line"], *spec["panel"], *spec["where"])
+    for column in (spec["x"], largest["of"], *named):
         if seen and column not in seen:
             raise ConfigError(f"the rows have no column '{column}'." + nearest(column, seen))
     if not groups:
@@ -104,10 +108,25 @@ def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
             f"no run of sweep '{spec['sweep']}' has {spec['x']} and {' or '.join(spec['y'])}."
         )
     found = []
-    for (panel, line, x), values in groups.items():
+    for (panel, line, x, _), values in groups.items():
         low, high = interval(values)
         found.append(Point(panel, line, x, sum(values) / len(values), low, high, len(values)))
+    if "largest" in spec:
+        found = _largest(found, [at for *_, at in groups], largest["below"])
     return sorted(found, key=lambda p: (_order(p.panel), _order(p.line), _order(p.x)))
+
+
+def _largest(means: list[Point], at: list, below: float) -> list[Point]:
+    """Per panel, line and x, the largest `at` of a mean below the number, of all its runs."""
+    groups: dict[tuple, list] = defaultdict(list)
+    for point, value in zip(means, at, strict=True):
+        groups[point[:3]].append((value, point))
+    found = []
+    for key, members in groups.items():
+        enough = [value for value, point in members if point.mean < below]
+        if enough:
+            found.append(Point(*key, max(enough), None, None, sum(p.runs for _, p in members)))
+    return found
 
 
 class Slope(NamedTuple):

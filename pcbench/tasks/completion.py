@@ -16,7 +16,7 @@ import numpy as np
 from pcbench.algorithms.base import flat
 from pcbench.data.transforms import evaluate_crop, normalise
 from pcbench.memories.corruption import CORRUPTIONS
-from pcbench.tasks.reproduction import Reproduction
+from pcbench.tasks.reproduction import Reproduction, require_whole
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,11 @@ class Completion(Reproduction):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.data.held_out:
-            raise ValueError(
-                "a memory is tested on what it has stored: set train.validation_fraction=0 "
-                "train.selection=final."
-            )
+        require_whole(self.data)
         if self.learns_from == "others" and not self.data.others:
             raise ValueError(
                 "task.learns_from=others: every training example is drawn to be stored; set "
                 "dataset.draw to a part of them."
-            )
-        if self.data.augmented:
-            raise ValueError(
-                "a memory stores patterns as they are: set dataset.flip=false "
-                "dataset.crop_size=null dataset.crop_padding=0."
             )
         if self.corruption in ("mask", "block", "shift") and len(self.data.shape) != 3:
             raise ValueError(f"task.corruption={self.corruption} is for images.")

@@ -6,6 +6,7 @@ from pcbench.algorithms.base import Algorithm, Sizes, Unsupported
 from pcbench.config import Config, ConfigError, load_target
 from pcbench.data.dataset import Facts
 from pcbench.networks.graph import Graph
+from pcbench.networks.temporal import Temporal
 from pcbench.tasks.task import Task
 from pcbench.training.learner import Learner
 from pcbench.training.schedules import SCHEDULES
@@ -58,6 +59,8 @@ def construct(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]
                 f"algorithm.precisions lists {len(precisions)} values, one for each of the "
                 f"network's {network.layers} layers (latent states count as one) is needed."
             )
+        if isinstance(network, Temporal) != kind.temporal:
+            raise Unsupported("algorithm=tpc and model=temporal need each other.")
         learner = Learner(
             network,
             load_target(config["parameterisation.target"])(**choices("parameterisation")),
@@ -82,10 +85,10 @@ def assemble(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]:
     """(rule, task) of a config's static leaves; `steps`: all batches of the run. Raises ConfigError
     for choices that do not go together. Compiles nothing."""
     rule, task = construct(config, data, steps)
-    if config["train.theory"] and not rule.learns_by_gradient:
+    if config["train.theory"] and (rule.temporal or not rule.learns_by_gradient):
         raise ConfigError(
-            f"train.theory={config['train.theory']} is of networks with weights, which "
-            f"algorithm={config['algorithm.name']} has not: set train.theory=null."
+            f"train.theory={config['train.theory']} is of networks from an input to an output, "
+            f"which algorithm={config['algorithm.name']} has not: set train.theory=null."
         )
     missing = [name for name in task.needs if name not in rule.abilities]
     if missing:

@@ -1,7 +1,7 @@
 """What every learning rule promises, whatever it computes: that of a plugin as well.
 
 A rule is built from its YAML the way a run builds it, with a small network on the digits dataset,
-and asked to learn.
+and asked to learn; where it remembers sequences, digits row by row.
 """
 
 import io
@@ -35,6 +35,7 @@ SETTINGS = (
 NETWORK = ("model.width=8", "model.depth=2", "model.activation=tanh")
 GENERATIVE = ("model=decoder", "model.latent=4", "model.prior=standard", "task=generation")
 PATTERNS = ("model=patterns", "dataset.train_size=32")  # one batch
+SEQUENCES = ("task=sequence_memory", "train.validation_fraction=0", "train.selection=final")
 STEPS = 60  # of training
 PROMISED = 1e-5  # how near a vmapped or eager float32 step comes to the compiled single one
 
@@ -50,7 +51,11 @@ class Subject:
         kind = rule_of(algorithm)
         model = NETWORK if kind.learns_by_gradient else PATTERNS
         if kind.generative:
-            model = (*NETWORK, *GENERATIVE)
+            model = (*model, *GENERATIVE)
+        if kind.temporal:
+            model = ("model=temporal", *model)
+        if hasattr(kind, "follow"):
+            model = (*model, *SEQUENCES)
         self.config = single([f"algorithm={algorithm}", *model, *SETTINGS])
         self.traces = 0
 

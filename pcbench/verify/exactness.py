@@ -4,6 +4,7 @@ from functools import cache
 from math import comb
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pcbench.algorithms.epc import EPC
@@ -16,6 +17,7 @@ from pcbench.networks.activations import ACTIVATIONS
 from pcbench.networks.convolution import Convolution, Join
 from pcbench.networks.layers import Dense
 from pcbench.networks.network import INPUT, Factor, Network
+from pcbench.networks.recurrent import rnn
 from pcbench.verify.checks import check
 from pcbench.verify.measured import Measured, order
 from pcbench.verify.problems import (
@@ -69,6 +71,8 @@ def _case(name: str) -> Network:
             Factor(residual[3].module, (3,)),
         )
         return Network(factors, (1, 1, 6))
+    if name == "recurrent":
+        return rnn({"width": 8, "activation": "tanh", "bias": True}, (7, 3), 4)
     return {
         "mlp": lambda: network(depth=4),
         "pre": lambda: network(depth=4, states="pre"),
@@ -104,10 +108,10 @@ def _worst_layer(net, ours, expected, factors) -> float:
 @check(source=f"{ZIL_2020}; {CONVOLUTIONS}; {SALVATORI}", algorithms=["zil", "bp"], kind="identity",
        cases=[("mlp", "squared_error"), ("mlp", "cross_entropy"), ("pre", "squared_error"),
               ("stack", "cross_entropy"), ("convolutions", "cross_entropy"),
-              ("residual", "squared_error")])  # fmt: skip
+              ("residual", "squared_error"), ("recurrent", "cross_entropy")])  # fmt: skip
 def zero_divergence_learning_is_backpropagation(name, loss) -> Measured:
     """With γ = 1, Z-IL's gradient is that of backpropagation: in chains, stacks, convolutions with
-    pooling, and residual blocks."""
+    pooling, residual blocks, and through the steps of a recurrent network."""
     net, params, data = _problem(name)
     found = compiled(build(ZIL, net, loss))(params, data, hyper(1.0))
     return Measured(relative(found, backpropagated(net, params, data, loss)), ROUNDING)
@@ -174,6 +178,27 @@ def skips_are_levelled_with_identity_states(gamma) -> Measured:
     wide = (*params[:2], unit, *params[2:])
     timed = _timed_relaxation(levelled, wide, data, gamma, 0.0, [3, 2, 2, 1, 0])
     return Measured(relative(found, (*timed[:2], *timed[3:])), ROUNDING)
+
+
+@check(source=CONVOLUTIONS, algorithms=["zil", "bp"], kind="identity", cases=[(1.0,), (0.7,)])
+def recurrent_weights_learn_the_sum_over_steps(gamma) -> Measured:
+    """Z-IL through T steps of time is Z-IL in a chain of T layers with the same weights, each of
+    which also reads its own step: of W_h, W_x and b, the sum over these layers. With γ = 1 this is
+    what differentiating the recurrence, written out, gives."""
+    net, params, data = _problem("recurrent")
+    found = compiled(build(ZIL, net))(params, data, hyper(gamma))
+    steps, (cell, output) = data.x.shape[1], params
+
+    def loss(per_step):
+        """With weights of its own for each step."""
+        h = jnp.zeros((len(data.x), 8))
+        for t, w in enumerate(per_step):
+            h = jnp.tanh(h @ w["W_h"] + data.x[:, t] @ w["W_x"] + w["b"])
+        return jnp.mean(jnp.sum((h @ output["W"] + output["b"] - data.target) ** 2, -1)) / 2
+
+    each = arrays(jit(jax.grad(loss))([cell] * steps))
+    weighed = [scaled(g, gamma ** (steps - t)) for t, g in enumerate(each)]
+    return Measured(relative(found[0], jax.tree.map(lambda *g: sum(g), *weighed)), ROUNDING)
 
 
 # --- fixed predictions

@@ -26,6 +26,7 @@ from pcbench.verify import (  # noqa: F401  (they register their checks)
     memories,
     predictive_coding,
     separation,
+    sequences,
     target_propagation,
 )
 from pcbench.verify.checks import CHECKS, CONTRACT, OF_GRADIENTS, Check
