@@ -51,6 +51,10 @@ class Task(Protocol):
         """Per example of the batch, (B,) each; kept for the test set under these names."""
         ...
 
+    def examples(self, found: Mapping[str, np.ndarray], y: np.ndarray) -> np.ndarray:
+        """(members, n): what each example scores; their mean is the primary metric."""
+        ...
+
     def score(
         self,
         found: Mapping[str, np.ndarray],
