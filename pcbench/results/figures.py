@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 from pcbench.config.errors import ConfigError, nearest
 from pcbench.results.files import whole_file
-from pcbench.results.leaderboard import interval
 from pcbench.results.records import Store
+from pcbench.results.statistics import interval
 
 KEYS = {
     "title", "caption", "source", "sweep", "table", "x", "y", "line", "panel", "where", "log",

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from pcbench.config.errors import ConfigError, nearest
 from pcbench.config.schema import VOCABULARY
 from pcbench.results.columns import COLUMNS
+from pcbench.results.comparison import BASELINE, Examples, across, describe
+from pcbench.results.statistics import interval
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,6 +53,8 @@ def leaderboard(
     where: Mapping[str, Any] | None = None,
     by: str | Iterable[str] | None = None,
     higher_is_better: bool | None = None,
+    baseline: str = BASELINE,
+    examples: Examples | None = None,
 ) -> dict[str, Any]:
     """``{metric, higher_is_better, groups: [{task, dataset, model, parameterisation, entries}]}``.
 
@@ -58,8 +62,9 @@ def leaderboard(
     the group (``groups[i]["metric"]``); the top level then names it where all agree. `where` keeps
     the rows whose columns have these values (``null`` for missing, a member for a list). `by`
     names further columns to group by. `higher_is_better` is needed only for a metric without a
-    declared direction. Intervals are 95 % Student-t over seeds, unclipped, null for one seed.
-    Raises QueryError.
+    declared direction. Intervals are 95 %, over seeds, unclipped, null for one seed. `baseline` is
+    the variant that others are compared with; `examples` reads what each test example of a run
+    scored (`comparison.stored_examples`). Raises ConfigError.
     """
     from pcbench.results.table import from_rows
 
@@ -77,7 +82,7 @@ def leaderboard(
     leaves = _varying_leaves(data)
     groups = [c for c in (*GROUP, *SIZE, *DATA, *MARKS, *by) if c in data.column_names]
     primary = set(data["primary_metric"].unique().to_pylist()) - {None}
-    scores = {_score(name) for name in (DEFAULT_METRIC, *primary)}
+    scores = {score_name(name) for name in (DEFAULT_METRIC, *primary)}
     named = [*primary, *(column.format(score) for score in scores for column in SCORES)]
     named = [name for name in named if name in data.column_names]
     wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *named, *([metric] if metric else [])])
@@ -102,32 +107,22 @@ def leaderboard(
     name, higher = directions.pop() if len(directions) == 1 else (metric or DEFAULT_METRIC, None)
     if higher is None:
         higher = _direction(name, [], higher_is_better)
+    describe(ranked, data, baseline, examples)
     return {
         "metric": name,
         "higher_is_better": higher,
+        "baseline": baseline,
         "groups": ranked,
+        "across": across(ranked),
         "where": {column: str(value) for column, value in where.items()},
         "rows": {"found": found, "ranked": len(selected), "tuning": tuning},
     }
 
 
-def interval(values: list[float]) -> tuple[float | None, float | None]:
-    """The 95 % Student-t interval of the mean; nulls for a single value."""
-    from scipy.special import stdtrit  # scipy.stats alone takes 0.6 s to import
-
-    count = len(values)
-    if count < 2:
-        return None, None
-    mean = math.fsum(values) / count
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (count - 1))
-    half = float(stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
-    return mean - half, mean + half
-
-
 def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_better) -> Row:
     metric = metric or _default_metric(key, rows)
     higher = _direction(metric, rows, higher_is_better)
-    selection = SCORES[0].format(_score(_primary(rows) or DEFAULT_METRIC))
+    selection = SCORES[0].format(score_name(_primary(rows) or DEFAULT_METRIC))
     lowest = rows[0]["primary_higher_is_better"] is False
     validated = any(row.get(selection) is not None for row in rows)
     variants: dict[tuple, list[Row]] = defaultdict(list)
@@ -154,6 +149,7 @@ def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_bette
         "metric": metric,
         "higher_is_better": higher,
         "status": status,
+        "chance": next((row["chance"] for row in rows if row["chance"] is not None), None),
         "entries": entries,
     }
 
@@ -186,6 +182,7 @@ def _entries(
     for key in chosen:
         scored = _scores(configs[key], metric)
         values = list(scored.values())
+        seeds = {row["run_id"]: row["seed"] for row in configs[key]}
         low, high = interval(values)
         status = Counter(row["status"] for row in configs[key])
         entries.append(
@@ -195,6 +192,8 @@ def _entries(
                 "high": high,
                 "seeds": len(values),
                 "run_ids": list(scored),
+                "run_seeds": [seeds[run_id] for run_id in scored],
+                "scores": values,
                 "completed": status["completed"],
                 "asked": len(configs[key]),
                 "status": dict(status),
@@ -221,7 +220,7 @@ def _scores(rows: list[Row], metric: str) -> dict[str, float]:
 
 def _default_metric(key: Row, rows: list[Row]) -> str:
     primary = _primary(rows)
-    score = _score(primary or DEFAULT_METRIC)
+    score = score_name(primary or DEFAULT_METRIC)
     if primary is not None and score == primary:
         return primary  # of no split: a task's own
     _, chosen, final, *_ = (column.format(score) for column in SCORES)
@@ -236,7 +235,7 @@ def _primary(rows: list[Row]) -> str | None:
     return min({row["primary_metric"] for row in rows} - {None}, default=None)
 
 
-def _score(column: str) -> str:
+def score_name(column: str) -> str:
     """``test_accuracy_final`` → ``accuracy``; any other name is itself."""
     found = re.fullmatch(r"test_(\w+)_(final|at_best_validation|best_epoch)", column)
     return found[1] if found else column
@@ -249,7 +248,7 @@ def _direction(metric: str, rows: list[Row], higher_is_better: bool | None) -> b
         return COLUMNS[metric].higher_is_better
     for row in rows:
         named, higher = row["primary_metric"], row["primary_higher_is_better"]
-        if named is not None and higher is not None and _score(named) == _score(metric):
+        if named is not None and higher is not None and score_name(named) == score_name(metric):
             return higher
     if metric not in COLUMNS and not rows:  # no groups: nothing to rank
         return True

@@ -258,6 +258,11 @@ class Store:
                 report(str(error), problems)
         return found
 
+    def unfinished(self) -> int:
+        """Runs that sweeps ask for and that have no record."""
+        members = {run_id for runs in self.sweeps([]).values() for run_id in runs}
+        return sum(not self.holds(run_id) for run_id in members)
+
     def records(self) -> Iterator[tuple[str, str]]:
         """Run id and the place of its record, which need not exist (an unfinished run).
 

@@ -1,7 +1,7 @@
 """A leaderboard as a table in the terminal, Markdown, CSV, JSON or LaTeX.
 
-Accuracies are shown in percent, other metrics with four significant digits, both with the 95 %
-Student-t interval over seeds, which is not clipped. CSV and JSON hold the unrounded values.
+Accuracies are shown in percent, other metrics with four significant digits, both with their 95 %
+interval over seeds, which is not clipped. CSV and JSON hold the unrounded values.
 """
 
 import csv as csv_
@@ -10,16 +10,21 @@ import json as json_
 from typing import TYPE_CHECKING, Any
 
 from pcbench.results.columns import COLUMNS, SCHEMA_VERSION
+from pcbench.results.comparison import COST, MEASURED
+from pcbench.results.leaderboard import score_name
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Board = dict[str, Any]
-HEADER = ("rank", "variant", "score", "seeds", "completed", "config")
+HEADER = ("rank", "variant", "score", "difference", "seeds", "flop/step", "config")
 ENTRY = (
-    "rank", "algorithm", "variant", "mean", "low", "high", "seeds", "completed", "asked",
+    "rank", "algorithm", "variant", "mean", "low", "high", "iqm", "seeds", "completed", "asked",
     "configs", "validation", "config", "run_ids",
+    *(f"difference_{name}" for name in ("mean", "low", "high", "p_holm", "verdict", "examples")),
+    *COST, *MEASURED,
 )  # fmt: skip
+NOT_NAMES = ("metric", "higher_is_better", "status", "entries", "chance", "asked", "baseline")
 
 
 def table(board: Board, console: "Console", results_dir: str = "results") -> None:
@@ -31,9 +36,9 @@ def table(board: Board, console: "Console", results_dir: str = "results") -> Non
         console.print(empty(board, results_dir), markup=False, highlight=False)
         return
     for group in board["groups"]:
-        shown = Table(title=Text(_title(group)), title_justify="left", caption_justify="left")
+        shown = Table(title=Text(title(group)), title_justify="left", caption_justify="left")
         for name in _header(group):
-            numeric = name in ("rank", "seeds", "completed")
+            numeric = name in ("rank", "seeds", "flop/step")
             shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
         for entry in group["entries"]:
             shown.add_row(*(Text(cell) for cell in _cells(entry, group)))
@@ -50,20 +55,25 @@ def markdown(board: Board, results_dir: str = "results") -> str:
         lines += [_cells(entry, group) for entry in group["entries"]]
         escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
         rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
-        parts.append(f"### {_title(group)}\n\n{rows}\n")
+        parts.append(f"### {title(group)}\n\n{rows}\n")
     return "\n".join([*parts, _note(board)]) + "\n"
 
 
 def csv(board: Board) -> str:
     """One line an entry; `run_ids` separated by spaces, `config` as JSON."""
     groups = board["groups"]
-    keys = list(dict.fromkeys(k for g in groups for k in g if k not in ("entries", "status")))
+    shown = ("metric", "higher_is_better")
+    keys = dict.fromkeys(k for g in groups for k in g if k in shown or k not in NOT_NAMES)
     out = io.StringIO()
     writer = csv_.DictWriter(out, [*keys, *ENTRY], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for group in groups:
         for entry in group["entries"]:
+            difference = entry["difference"] or {}
             texts = {
+                **entry["cost"],
+                **entry["measured"],
+                **{f"difference_{name}": value for name, value in difference.items()},
                 "run_ids": " ".join(entry["run_ids"]),
                 "config": json_.dumps(entry["config"]) if entry["config"] else "",
             }
@@ -82,8 +92,8 @@ def latex(board: Board, results_dir: str = "results") -> str:
     parts = []
     for group in board["groups"]:
         lines = [
-            f"% {_title(group)}",
-            r"\begin{tabular}{rllrrl}",
+            f"% {title(group)}",
+            r"\begin{tabular}{rlllrrl}",
             r"\toprule",
             " & ".join(_escaped(name) for name in _header(group)) + r" \\",
             r"\midrule",
@@ -120,57 +130,83 @@ def empty(board: Board, results_dir: str = "results") -> str:
 
 def _header(group: Board) -> list[str]:
     arrow = "↑" if group["higher_is_better"] else "↓"
-    unit = " (%)" if _is_accuracy(group["metric"]) else ""
-    return [f"{group['metric']}{unit} {arrow}" if name == "score" else name for name in HEADER]
+    unit = " (%)" if is_accuracy(group["metric"]) else ""
+    titles = {"score": f"{score_name(group['metric'])}{unit} {arrow}"}
+    if group["baseline"] is not None:
+        titles["difference"] = f"minus {group['entries'][group['baseline']]['variant']}"
+    return [titles.get(name, name) for name in HEADER]
 
 
 def _cells(entry: Board, group: Board) -> list[str]:
-    diverged = entry["status"].get("diverged", 0)
+    flops = entry["cost"]["flops_per_step"]
     return [
         "–" if entry["rank"] is None else str(entry["rank"]),
         str(entry["variant"]),
-        _score(entry, group["metric"]),
-        str(entry["seeds"]),
-        f"{entry['completed']}/{entry['asked']}" + (f" ({diverged} diverged)" if diverged else ""),
+        score(entry, group["metric"]),
+        difference(entry["difference"], group["metric"]),
+        seeds(entry, group),
+        "–" if flops is None else f"{flops:.2g}",
         " ".join(f"{key}={_value(value)}" for key, value in entry["config"].items()),
     ]
 
 
-def _score(entry: Board, metric: str) -> str:
+def score(entry: Board, metric: str, sign: str = "") -> str:
+    """``98.35 [98.30, 98.40]``: mean and interval of an entry, or of a difference (`sign`: +)."""
     values = [entry["mean"], entry["low"], entry["high"]]
-    if _is_accuracy(metric):
-        texts = ["–" if v is None else f"{100 * v:.2f}" for v in values]
+    if is_accuracy(metric):
+        texts = ["–" if v is None else f"{100 * v:{sign}.2f}" for v in values]
     else:
-        texts = ["–" if v is None else f"{v:.4g}" for v in values]
+        texts = ["–" if v is None else f"{v:{sign}.4g}" for v in values]
     return texts[0] if entry["low"] is None else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
-def _is_accuracy(metric: str) -> bool:
+def difference(found: Board | None, metric: str) -> str:
+    """The same of a paired difference, and what it says; `*`: of seeds alone."""
+    if found is None:
+        return ""
+    mark = "" if found["examples"] is not None else "*"
+    return f"{score(found, metric, '+')} {found['verdict'] or 'unknown'}{mark}"
+
+
+def seeds(entry: Board, group: Board) -> str:
+    """Completed runs of as many as the group's other entries have, and what became of the rest."""
+    others = [f"{n} {status}" for status, n in entry["status"].items() if status != "completed"]
+    if missing := group["asked"] - entry["asked"]:
+        others.append(f"{missing} not run")
+    shown = f"{entry['completed']}/{group['asked']}"
+    return f"{shown} ({', '.join(others)})" if others else shown
+
+
+def is_accuracy(metric: str) -> bool:
     return metric in COLUMNS and COLUMNS[metric].unit == "accuracy"
 
 
-def _title(group: Board) -> str:
-    keys = ("metric", "higher_is_better", "status", "entries")
+def title(group: Board) -> str:
     named = ("task", "dataset", "model", "parameterisation")
     names = [str(group[key]) for key in named if group.get(key) is not None]
     others = [
         f"{key}={_value(value)}"
         for key, value in group.items()
-        if key not in (*keys, *named, "schema_version") and value is not None
+        if key not in (*NOT_NAMES, *named, "schema_version") and value is not None
     ]
     # shown where it says something: rows of another version stand in a group of their own
     if group.get("schema_version") not in (None, SCHEMA_VERSION):
         others.append(f"schema_version={group['schema_version']}")
-    return " · ".join([*names, *others])
+    return " · ".join([*names, *others, group["metric"]])
 
 
 def _note(board: Board) -> str:
     notes = [
-        "mean [95 % Student-t interval over seeds, not clipped]; diverged runs score chance on "
-        "accuracies; failed runs score nothing.",
+        "mean [95 % interval over seeds: Student-t, from 20 seeds on a bootstrap; not clipped]; "
+        "diverged runs score chance on accuracies; failed runs score nothing.",
         "Of several configs the one with the best mean validation score is shown; without a "
         "validation set every config is an entry.",
     ]
+    if any(group["baseline"] is not None for group in board["groups"]):
+        notes.append(
+            f"minus {board['baseline']}: paired by seed, for new seeds and new test examples (*: "
+            "new seeds alone); a tie unless p < 0.05 after Holm's correction in its group."
+        )
     if board["rows"]["tuning"]:
         notes.append(f"Left out: {board['rows']['tuning']} trials of searches (stage=tune).")
     return "\n".join(notes)
