@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pcbench.config.errors import ConfigError, nearest
-from pcbench.results.columns import COLUMNS
+from pcbench.results.columns import is_accuracy
 from pcbench.results.records import RecordError, Store
 from pcbench.results.statistics import holm, iqm, paired_difference, stratified
 
@@ -114,8 +114,7 @@ def across(groups: list[Group]) -> list[dict[str, Any]]:
     families: dict[tuple, list[Group]] = defaultdict(list)
     for group in groups:
         metric, chance = group["metric"], group["chance"]
-        accuracy = metric in COLUMNS and COLUMNS[metric].unit == "accuracy"
-        if accuracy and chance is not None and group["baseline"] is not None:
+        if is_accuracy(metric) and chance is not None and group["baseline"] is not None:
             families[tuple(group.get(k) for k in ("task", "metric", "protocol"))].append(group)
     found = []
     for (task, metric, protocol), members in families.items():

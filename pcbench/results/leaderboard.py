@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcbench.config.errors import ConfigError, nearest
 from pcbench.config.schema import VOCABULARY
-from pcbench.results.columns import COLUMNS
+from pcbench.results.columns import COLUMNS, is_accuracy
 from pcbench.results.comparison import BASELINE, Examples, across, describe
 from pcbench.results.statistics import interval
 
@@ -78,8 +78,8 @@ def leaderboard(
     if metric is not None:
         _require_number(data, metric)
     found = data.num_rows
-    data = _filtered(data, where)
-    leaves = _varying_leaves(data)
+    data = filtered(data, where)
+    leaves = varying_leaves(data)
     groups = [c for c in (*GROUP, *SIZE, *DATA, *MARKS, *by) if c in data.column_names]
     primary = set(data["primary_metric"].unique().to_pylist()) - {None}
     scores = {score_name(name) for name in (DEFAULT_METRIC, *primary)}
@@ -100,7 +100,7 @@ def leaderboard(
             split[key].append(row)
     ranked = [
         _group(dict(zip(groups, key, strict=True)), members, leaves, metric, higher_is_better)
-        for key, members in sorted(split.items(), key=lambda item: _order(item[0]))
+        for key, members in sorted(split.items(), key=lambda item: order(item[0]))
         if metric is None or _concerns(metric, members)
     ]
     directions = {(g["metric"], g["higher_is_better"]) for g in ranked}
@@ -167,20 +167,20 @@ def _entries(
     each where nothing can be chosen."""
     configs: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
-        configs[tuple(_leaf(row, leaf) for leaf in leaves)].append(row)
+        configs[tuple(leaf_of(row, leaf) for leaf in leaves)].append(row)
     differing = [i for i in range(len(leaves)) if len({key[i] for key in configs}) > 1]
     validation = {}
     if selection:
-        scores = {key: _scores(members, selection) for key, members in configs.items()}
+        scores = {key: run_scores(members, selection) for key, members in configs.items()}
         validation = {key: _mean(list(s.values())) for key, s in scores.items() if s}
     if validation:
         best_of = min if lowest else max
-        chosen = [best_of(sorted(validation, key=_order), key=validation.__getitem__)]
+        chosen = [best_of(sorted(validation, key=order), key=validation.__getitem__)]
     else:
-        chosen = sorted(configs, key=_order)
+        chosen = sorted(configs, key=order)
     entries = []
     for key in chosen:
-        scored = _scores(configs[key], metric)
+        scored = run_scores(configs[key], metric)
         values = list(scored.values())
         seeds = {row["run_id"]: row["seed"] for row in configs[key]}
         low, high = interval(values)
@@ -205,11 +205,11 @@ def _entries(
     return entries
 
 
-def _scores(rows: list[Row], metric: str) -> dict[str, float]:
+def run_scores(rows: list[Row], metric: str) -> dict[str, float]:
     """Run id → value, by seed, of the runs that have one."""
-    accuracy = metric in COLUMNS and COLUMNS[metric].unit == "accuracy"
+    accuracy = is_accuracy(metric)
     found = {}
-    for row in sorted(rows, key=lambda r: _order((r["seed"], r["run_id"]))):
+    for row in sorted(rows, key=lambda r: order((r["seed"], r["run_id"]))):
         value = row.get(metric) if row["status"] == "completed" else None
         if row["status"] == "diverged" and accuracy:
             value = row["chance"] or 0.0
@@ -270,7 +270,7 @@ def _require_number(data: "pa.Table", metric: str) -> None:
         raise QueryError(f"'{metric}' is not a number." + nearest(metric, numeric))
 
 
-def _filtered(data: "pa.Table", where: Mapping[str, Any]) -> "pa.Table":
+def filtered(data: "pa.Table", where: Mapping[str, Any]) -> "pa.Table":
     import pyarrow as pa
 
     for column, wanted in where.items():
@@ -301,7 +301,7 @@ def _matcher(column: str, type_: "pa.DataType", wanted: Any):
     return lambda value: value == text
 
 
-def _varying_leaves(data: "pa.Table") -> list[str]:
+def varying_leaves(data: "pa.Table") -> list[str]:
     """The leaves of the config that change numbers and are not the same in every row.
 
     A leaf has a dot, or is one of the vocabulary's few top-level ones; a task's column has none.
@@ -319,7 +319,7 @@ def _varying_leaves(data: "pa.Table") -> list[str]:
     return [name for name in leaves if len(data[name].unique()) > 1]
 
 
-def _leaf(row: Row, name: str) -> Any:
+def leaf_of(row: Row, name: str) -> Any:
     """A leaf that a run was made before is equal to the default with which it was introduced."""
     value = row[name]
     known = VOCABULARY.get(name)
@@ -340,7 +340,7 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _order(key: tuple) -> list[tuple]:
+def order(key: tuple) -> list[tuple]:
     """A sort key for values of any types: null, then numbers, then the rest as text."""
     return [
         (0, 0.0, "")

@@ -9,7 +9,7 @@ import io
 import json as json_
 from typing import TYPE_CHECKING, Any
 
-from pcbench.results.columns import COLUMNS, SCHEMA_VERSION
+from pcbench.results.columns import SCHEMA_VERSION, is_accuracy
 from pcbench.results.comparison import COST, MEASURED
 from pcbench.results.leaderboard import score_name
 
@@ -43,7 +43,7 @@ def table(board: Board, console: "Console", results_dir: str = "results") -> Non
         for entry in group["entries"]:
             shown.add_row(*(Text(cell) for cell in _cells(entry, group)))
         console.print(shown)
-    console.print(_note(board), markup=False, highlight=False)
+    console.print("\n".join(notes(board)), markup=False, highlight=False)
 
 
 def markdown(board: Board, results_dir: str = "results") -> str:
@@ -56,7 +56,7 @@ def markdown(board: Board, results_dir: str = "results") -> str:
         escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
         rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
         parts.append(f"### {title(group)}\n\n{rows}\n")
-    return "\n".join([*parts, _note(board)]) + "\n"
+    return "\n".join([*parts, *notes(board)]) + "\n"
 
 
 def csv(board: Board) -> str:
@@ -101,8 +101,8 @@ def latex(board: Board, results_dir: str = "results") -> str:
         for entry in group["entries"]:
             lines.append(" & ".join(_escaped(cell) for cell in _cells(entry, group)) + r" \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
-    notes = "".join(f"% {line}\n" for line in _note(board).splitlines())
-    return "\n".join(parts) + notes
+    told = "".join(f"% {line}\n" for line in notes(board))
+    return "\n".join(parts) + told
 
 
 TEXT = {"markdown": markdown, "csv": csv, "json": json, "latex": latex}
@@ -152,12 +152,18 @@ def _cells(entry: Board, group: Board) -> list[str]:
 
 def score(entry: Board, metric: str, sign: str = "") -> str:
     """``98.35 [98.30, 98.40]``: mean and interval of an entry, or of a difference (`sign`: +)."""
-    values = [entry["mean"], entry["low"], entry["high"]]
-    if is_accuracy(metric):
-        texts = ["–" if v is None else f"{100 * v:{sign}.2f}" for v in values]
-    else:
-        texts = ["–" if v is None else f"{v:{sign}.4g}" for v in values]
-    return texts[0] if entry["low"] is None else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+    mean = number(entry["mean"], metric, sign)
+    return mean if entry["low"] is None else f"{mean} {interval(entry, metric, sign)}"
+
+
+def interval(entry: Board, metric: str, sign: str = "") -> str:
+    return f"[{number(entry['low'], metric, sign)}, {number(entry['high'], metric, sign)}]"
+
+
+def number(value: float | None, metric: str, sign: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:{sign}.2f}" if is_accuracy(metric) else f"{value:{sign}.4g}"
 
 
 def difference(found: Board | None, metric: str) -> str:
@@ -177,11 +183,7 @@ def seeds(entry: Board, group: Board) -> str:
     return f"{shown} ({', '.join(others)})" if others else shown
 
 
-def is_accuracy(metric: str) -> bool:
-    return metric in COLUMNS and COLUMNS[metric].unit == "accuracy"
-
-
-def title(group: Board) -> str:
+def title(group: Board, metric: bool = True) -> str:
     named = ("task", "dataset", "model", "parameterisation")
     names = [str(group[key]) for key in named if group.get(key) is not None]
     others = [
@@ -192,24 +194,25 @@ def title(group: Board) -> str:
     # shown where it says something: rows of another version stand in a group of their own
     if group.get("schema_version") not in (None, SCHEMA_VERSION):
         others.append(f"schema_version={group['schema_version']}")
-    return " · ".join([*names, *others, group["metric"]])
+    return " · ".join([*names, *others, *([group["metric"]] if metric else [])])
 
 
-def _note(board: Board) -> str:
-    notes = [
+def notes(board: Board) -> list[str]:
+    """How to read the numbers."""
+    told = [
         "mean [95 % interval over seeds: Student-t, from 20 seeds on a bootstrap; not clipped]; "
         "diverged runs score chance on accuracies; failed runs score nothing.",
         "Of several configs the one with the best mean validation score is shown; without a "
         "validation set every config is an entry.",
     ]
     if any(group["baseline"] is not None for group in board["groups"]):
-        notes.append(
+        told.append(
             f"minus {board['baseline']}: paired by seed, for new seeds and new test examples (*: "
             "new seeds alone); a tie unless p < 0.05 after Holm's correction in its group."
         )
     if board["rows"]["tuning"]:
-        notes.append(f"Left out: {board['rows']['tuning']} trials of searches (stage=tune).")
-    return "\n".join(notes)
+        told.append(f"Left out: {board['rows']['tuning']} trials of searches (stage=tune).")
+    return told
 
 
 def _value(value: Any) -> str:
