@@ -68,7 +68,7 @@ function extent(values, log) {
   return [low - pad, high + pad];
 }
 
-function ticks([low, high], log, count = 5) {
+function ticks([low, high], { log, whole }, count = 6) {
   if (log) {
     const found = [];
     const steps = high / low > 1000 ? [1] : high / low > 20 ? [1, 3] : [1, 2, 5];
@@ -81,13 +81,16 @@ function ticks([low, high], log, count = 5) {
     log = false;
   }
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].find((s) => s * power >= rough) * power;
+  let step = [1, 2, 5, 10].find((s) => s * power >= rough * 0.75) * power;
+  if (whole) step = Math.max(1, Math.round(step));
   const found = [];
   for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) found.push(n * step);
   return found;
 }
 
-const WIDTH = 560, HEIGHT = 320, LEFT = 58, RIGHT = 14, TOP = 12, BOTTOM = 46;
+// On a phone a chart is drawn as wide as the phone, so that its letters stay as they are.
+const WIDTH = Math.max(300, Math.min(560, document.documentElement.clientWidth - 48));
+const HEIGHT = 320, LEFT = 58, RIGHT = 14, TOP = 12, BOTTOM = 46;
 
 // Axes with their labels; gives the drawing and the functions to its coordinates.
 function frame(title, x, y, xs, ys, right = RIGHT) {
@@ -112,7 +115,7 @@ function frame(title, x, y, xs, ys, right = RIGHT) {
   const step = (found) => Math.abs((found[1] ?? found[0]) - found[0]);
   const shown = (value, axis, gap) => axis.log ? short(value)
     : short(value, Math.min(8, Math.max(2, Math.ceil(Math.log10(Math.abs(value) / gap || 1)) + 1)));
-  const xt = ticks(xr, x.log), yt = ticks(yr, y.log);
+  const xt = ticks(xr, x), yt = ticks(yr, y);
   for (const v of yt) {
     root.append(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - right, y1: py(v), y2: py(v) }));
     text(shown(v, y, step(yt)), { class: "tick", x: LEFT - 7, y: py(v) + 4, "text-anchor": "end" });

@@ -8,6 +8,7 @@ for all comparisons of its group.
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pcbench.config.errors import ConfigError, nearest
@@ -96,8 +97,9 @@ def _of_run(run_id: str, score: float, metric: str, examples: Examples) -> "np.n
 
 
 def stored_examples(store: Store) -> Examples:
-    """What the runs of a results directory have stored."""
+    """What the runs of a results directory have stored, read once."""
 
+    @cache
     def read(run_id: str, metric: str):
         try:
             return store.arrays(run_id, f"examples/{metric}").get(f"examples/{metric}")

@@ -32,10 +32,13 @@ def alignment(arrays: Iterable[Mapping[str, "np.ndarray"]]) -> Curve | None:
     return _over("probe/epoch", "probe/target_alignment", arrays)
 
 
-def energy(arrays: Iterable[Mapping[str, "np.ndarray"]]) -> Curve | None:
+def energy(arrays: Iterable[Mapping[str, "np.ndarray"]], change: bool = False) -> Curve | None:
+    """`change`: each run's, from what it was before inference."""
     traces = [a["probe/energy_trace"][-1].sum(-1) for a in arrays if "probe/energy_trace" in a]
     if any(len(trace) < 2 for trace in traces):  # of a rule without inference steps
         return None
+    if change:
+        traces = [trace - trace[0] for trace in traces]
     return curve([list(enumerate(trace.tolist())) for trace in traces])
 
 

@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from math import fsum
 from typing import TYPE_CHECKING, Any
 
+from pcbench.results import render
 from pcbench.results.columns import is_accuracy
 from pcbench.results.leaderboard import (
     DATA,
@@ -28,8 +30,8 @@ FEWEST = 2  # values of the learning rate that make a map
 
 
 def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """``[{title, score, higher_is_better, maps: [{variant, lr, width, cells}]}]``; a cell is
-    ``{mean, runs}`` or null. The score is the validation's, which selection sees, or the task's
+    """``[{title, rest, score, percent, higher_is_better, maps: [{variant, lr, width, cells}]}]``; a
+    cell is ``{mean, runs}`` or null. The score is the validation's, which selection sees, or the task's
     own; of several configs in a cell the best mean is shown."""
     data = filtered(rows, where)
     leaves = [n for n in varying_leaves(data) if n not in ("optimizer.lr", "model.width")]
@@ -50,10 +52,8 @@ def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]
         higher = members[0]["primary_higher_is_better"] is not False
         maps = _maps(members, leaves, metric, max if higher else min)
         if maps:
-            named = zip(groups, key, strict=True)
-            title = [str(v) if n in GROUP else f"{n}={v}" for n, v in named if v is not None]
-            shown = {"title": " · ".join(title), "score": metric, "higher_is_better": higher}
-            shown["percent"] = is_accuracy(metric)
+            shown = render.names(dict(zip(groups, key, strict=True)))
+            shown |= {"score": metric, "percent": is_accuracy(metric), "higher_is_better": higher}
             found.append({**shown, "maps": maps})
     return found
 
@@ -86,5 +86,5 @@ def _cell(rows: list[dict], leaves: list[str], metric: str, best) -> dict[str, A
     scores = [list(s.values()) for m in configs.values() if (s := run_scores(m, metric))]
     if not scores:
         return None
-    mean, runs = best((sum(s) / len(s), len(s)) for s in scores)
+    mean, runs = best((fsum(s) / len(s), len(s)) for s in scores)
     return {"mean": mean, "runs": runs}

@@ -81,12 +81,13 @@ def leaderboard(
     data = filtered(data, where)
     leaves = varying_leaves(data)
     groups = [c for c in (*GROUP, *SIZE, *DATA, *MARKS, *by) if c in data.column_names]
+    listed = any(COLUMNS[c].type == "list" for c in groups if c in COLUMNS)
     primary = set(data["primary_metric"].unique().to_pylist()) - {None}
     scores = {score_name(name) for name in (DEFAULT_METRIC, *primary)}
     named = [*primary, *(column.format(score) for score in scores for column in SCORES)]
     named = [name for name in named if name in data.column_names]
     wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *named, *([metric] if metric else [])])
-    selected = data.select(list(wanted)).to_pylist()
+    selected = _plain_rows(data.select(list(wanted)))
     searching = "stage" in where or "stage" in by
     tuning = 0 if searching else sum(row["stage"] == "tune" for row in selected)
     if not searching:
@@ -96,8 +97,9 @@ def leaderboard(
         higher_is_better = _direction(metric, selected, higher_is_better)
     split: dict[tuple, list[Row]] = defaultdict(list)
     for row in selected:
-        for key in _group_keys(row, groups):
-            split[key].append(row)
+        key = tuple([row[name] for name in groups])
+        for one in _single(key) if listed else (key,):
+            split[one].append(row)
     ranked = [
         _group(dict(zip(groups, key, strict=True)), members, leaves, metric, higher_is_better)
         for key, members in sorted(split.items(), key=lambda item: order(item[0]))
@@ -180,11 +182,12 @@ def _entries(
         chosen = sorted(configs, key=order)
     entries = []
     for key in chosen:
-        scored = run_scores(configs[key], metric)
+        members = sorted(configs[key], key=lambda r: order((r["seed"], r["run_id"])))
+        scored = run_scores(members, metric)
         values = list(scored.values())
-        seeds = {row["run_id"]: row["seed"] for row in configs[key]}
+        seeds = {row["run_id"]: row["seed"] for row in members}
         low, high = interval(values)
-        status = Counter(row["status"] for row in configs[key])
+        status = Counter(row["status"] for row in members)
         entries.append(
             {
                 "mean": _mean(values) if values else None,
@@ -195,7 +198,7 @@ def _entries(
                 "run_seeds": [seeds[run_id] for run_id in scored],
                 "scores": values,
                 "completed": status["completed"],
-                "asked": len(configs[key]),
+                "asked": len(members),
                 "status": dict(status),
                 "config": {leaves[i]: key[i] for i in differing},
                 "configs": len(configs),  # how many the choice was made from, or the variant has
@@ -206,10 +209,10 @@ def _entries(
 
 
 def run_scores(rows: list[Row], metric: str) -> dict[str, float]:
-    """Run id → value, by seed, of the runs that have one."""
+    """Run id → value, of the runs that have one."""
     accuracy = is_accuracy(metric)
     found = {}
-    for row in sorted(rows, key=lambda r: order((r["seed"], r["run_id"]))):
+    for row in rows:
         value = row.get(metric) if row["status"] == "completed" else None
         if row["status"] == "diverged" and accuracy:
             value = row["chance"] or 0.0
@@ -326,13 +329,21 @@ def leaf_of(row: Row, name: str) -> Any:
     return None if known is not None and value == known.default else value
 
 
-def _group_keys(row: Row, columns: list[str]) -> list[tuple]:
-    """The groups of a row: one, or several where it is grouped by a list (its sweeps)."""
+def _plain_rows(data: "pa.Table") -> list[Row]:
+    """`to_pylist`, in a third of the time where most columns are the same in all rows."""
+    names = [name for name in data.column_names if name not in ("run_id", "sweep")]
+    distinct = {name: data[name].unique() for name in names}
+    constant = {name: values[0].as_py() for name, values in distinct.items() if len(values) == 1}
+    others = [name for name in data.column_names if name not in constant]
+    return [constant | row for row in data.select(others).to_pylist()]
+
+
+def _single(key: tuple) -> list[tuple]:
+    """The groups of a row that is grouped by a list, its sweeps: one for each, or of none."""
     keys: list[tuple] = [()]
-    for column in columns:
-        value = row[column]
+    for value in key:
         values = (value or [None]) if isinstance(value, list) else [value]
-        keys = [(*key, v) for key in keys for v in values]
+        keys = [(*before, v) for before in keys for v in values]
     return keys
 
 

@@ -139,16 +139,19 @@ function charts(group) {
         low: e.low === null ? null : scale(e.low), high: e.high === null ? null : scale(e.high) }))));
   const learning = lines("learning", entries, scale);
   if (learning.length)
-    found.push(lineChart("Learning curves", { label: "epoch" }, { label: `test ${score}` }, learning));
+    found.push(lineChart("Learning curves", { label: "epoch", whole: true }, { label: `test ${score}` }, learning));
   for (const kind of new Set(entries.filter((e) => e.curves.energy).map((e) => e.energy))) {
-    const energies = lines("energy", entries.filter((e) => e.energy === kind));
+    const own = entries.filter((e) => e.energy === kind);
+    const energies = lines("energy", own), changes = lines("energy_change", own);
     const log = energies.every((s) => s.y.every((v) => v > 0));
-    found.push(lineChart(`Energy over inference steps (${kind})`, { label: "inference step" },
-      { label: "energy a sample", log }, energies));
+    // of energies of any sign only what inference changes, which the seeds' offsets would hide
+    const title = `Energy over inference steps (${kind})`, x = { label: "inference step", whole: true };
+    found.push(log ? lineChart(title, x, { label: "energy a sample", log }, energies)
+      : lineChart(title, x, { label: "energy minus that before inference" }, changes));
   }
   const aligned = lines("alignment");
   if (aligned.length)
-    found.push(lineChart("Target alignment over training", { label: "epoch" },
+    found.push(lineChart("Target alignment over training", { label: "epoch", whole: true },
       { label: "cosine with the target" }, aligned));
   return found;
 }
@@ -176,7 +179,7 @@ function run(group, e) {
     ? el("p", { class: "quiet" }, `Chosen from ${e.configs} configs by its mean validation score, ${number(group, e.validation)}.`) : null;
   const scores = e.run_ids.map((id, n) => [`seed ${e.run_seeds[n]}`, `${number(group, e.scores[n])}  ${id}`]);
   return el("details", { class: "run", "data-variant": e.variant },
-    el("summary", {}, el("b", {}, e.variant), ` ${number(group, e.mean)}, ${e.seeds} seeds`),
+    el("summary", {}, el("b", {}, e.variant), ` ${number(group, e.mean)}${group.percent ? " %" : ""}, seeds: ${e.seeds}`),
     chosen,
     el("h4", {}, "Command"),
     el("pre", {}, e.command ?? "No command of this version makes these runs: a choice has changed since, or comes from a package that is not installed."),
@@ -193,11 +196,11 @@ function section(group) {
   const [, leader, rest] = group.headline.match(/^(.* leads:)?(.*)$/s);
   const table = board(group);
   const made = el("section", { id: group.id, "aria-label": group.title },
-    el("h2", {}, group.title),
+    el("h2", {}, group.title, " ", el("small", {}, group.rest)),
     el("p", { class: "lead" }, leader ? el("b", {}, leader) : null, rest),
     group.flags.map((flag) => el("p", { class: "flag" }, flag)),
     el("div", { class: "bar" }, baseline(group), el("span", { class: "quiet", title: group.meaning },
-      `${group.metric}${group.chance === null ? "" : `; chance ${number(group, group.chance)}`}`)),
+      `${group.metric}${group.chance === null ? "" : `; chance ${number(group, group.chance)}${group.percent ? " %" : ""}`}`)),
     el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Ranking" }, table),
     drawn.childElementCount ? [el("h3", {}, "Charts"), legend(group, drawn), drawn] : null,
     el("h3", {}, "Configs, commands, provenance"),
@@ -223,7 +226,7 @@ function heat(found) {
     const values = part.maps.flatMap((m) => m.cells.flat()).filter(Boolean).map((c) => c.mean);
     const bounds = [Math.min(...values), Math.max(...values)];
     const shown = (v) => (part.percent ? (100 * v).toFixed(1) : short(v));
-    return el("section", { class: "heats" }, el("h2", {}, `Learning rate × width: ${part.title}`),
+    return el("section", { class: "heats" }, el("h2", {}, `Learning rate × width: ${part.title}`, " ", el("small", {}, part.rest)),
       el("p", { class: "quiet" }, `${part.score}${part.percent ? ", %" : ""}; yellow is better; mean over seeds of the best config in each cell.`),
       el("div", { class: "heat" }, part.maps.map((m) => {
         const made = heatMap(m.variant, m.lr, m.width, m.cells, bounds, part.higher_is_better, shown);
@@ -239,7 +242,7 @@ function filter() {
   let shown = 0;
   for (const group of content.groups) {
     const holds = (e) => {
-      const text = `${e.variant} ${group.title} ${settings(e.config)}`.toLowerCase();
+      const text = `${e.variant} ${group.title} ${group.rest} ${settings(e.config)}`.toLowerCase();
       return words.every((word) => text.includes(word));
     };
     const names = new Set(group.entries.filter(holds).map((e) => e.variant));

@@ -82,7 +82,7 @@ def _group(group: Board, place: int, store: Store, reproducer: Reproducer, examp
     _mark_differing(shown)
     return {
         "id": f"group-{place + 1}",
-        "title": render.title(group, metric=False),
+        **render.names(group),
         "metric": metric,
         "score": score_name(metric),
         "meaning": COLUMNS[metric].meaning if metric in COLUMNS else "",
@@ -122,7 +122,9 @@ def headline(group: Board, differences: list[list[Board | None]]) -> str:
         return "No run of this group has a score."
     first, base = entries[0], group["baseline"]
     unit, points = (" %", " points") if is_accuracy(metric) else ("", "")
-    text = f"{first['variant']} leads: {score_name(metric)} {render.number(first['mean'], metric)}"
+    place = " · ".join(str(group[k]) for k in ("dataset", "model") if group.get(k) is not None)
+    text = f"On {place}, {first['variant']} leads: {score_name(metric)} "
+    text += render.number(first["mean"], metric)
     text += unit if first["low"] is None else f"{unit} {render.interval(first, metric)}"
     found = first["difference"]
     if found is not None:
@@ -170,6 +172,7 @@ def _entry(entry: Board, group: Board, store: Store, reproducer: Reproducer) -> 
         "learning": curves.learning(arrays, score_name(group["metric"])),
         "alignment": curves.alignment(arrays),
         "energy": curves.energy(arrays),
+        "energy_change": curves.energy(arrays, change=True),
     }
     first = records[0] if records else None
     leaves = flatten(first.config) if first else {}

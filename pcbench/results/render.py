@@ -183,7 +183,7 @@ def seeds(entry: Board, group: Board) -> str:
     return f"{shown} ({', '.join(others)})" if others else shown
 
 
-def title(group: Board, metric: bool = True) -> str:
+def title(group: Board) -> str:
     named = ("task", "dataset", "model", "parameterisation")
     names = [str(group[key]) for key in named if group.get(key) is not None]
     others = [
@@ -194,7 +194,17 @@ def title(group: Board, metric: bool = True) -> str:
     # shown where it says something: rows of another version stand in a group of their own
     if group.get("schema_version") not in (None, SCHEMA_VERSION):
         others.append(f"schema_version={group['schema_version']}")
-    return " · ".join([*names, *others, *([group["metric"]] if metric else [])])
+    return " · ".join([*names, *others, group["metric"]])
+
+
+def names(group: Board) -> dict[str, str]:
+    """What the runs of a group share: what a reader looks for (`title`), and the `rest`."""
+    shown = {k: v for k, v in group.items() if k not in NOT_NAMES and v is not None}
+    chief = [str(shown.pop(k)) for k in ("dataset", "model") if k in shown]
+    chief += [f"{k} {shown.pop(k)}" for k in ("width", "depth") if k in shown]
+    shown.pop("schema_version", None)
+    rest = [str(v) if k == "task" else f"{k} {v}" for k, v in shown.items()]
+    return {"title": " · ".join(chief), "rest": ", ".join(rest)}
 
 
 def notes(board: Board) -> list[str]:
@@ -207,8 +217,8 @@ def notes(board: Board) -> list[str]:
     ]
     if any(group["baseline"] is not None for group in board["groups"]):
         told.append(
-            f"minus {board['baseline']}: paired by seed, for new seeds and new test examples (*: "
-            "new seeds alone); a tie unless p < 0.05 after Holm's correction in its group."
+            f"Differences to {board['baseline']} are paired by seed, for new seeds and new test "
+            "examples (*: new seeds alone); a tie unless p < 0.05 after Holm's correction in the group."
         )
     if board["rows"]["tuning"]:
         told.append(f"Left out: {board['rows']['tuning']} trials of searches (stage=tune).")
