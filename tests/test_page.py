@@ -227,7 +227,8 @@ def test_every_chart_is_drawn(page_in, content):
     group = big(content)
     found = page_in.run(
         "return [...document.querySelectorAll(`#${arguments[0]} figure`)].map((f) => ({"
-        "title: f.querySelector('h4').textContent, name: f.querySelector('svg > title').textContent,"
+        "title: f.querySelector('h4').textContent,"
+        "name: f.querySelector('svg > title').textContent,"
         "texts: [...f.querySelectorAll('svg > text')].map((t) => t.textContent),"
         "series: [...f.querySelectorAll('svg .series')].map((s) => s.dataset.variant),"
         "bad: f.querySelector('svg').outerHTML.includes('NaN')}))",

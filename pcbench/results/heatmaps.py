@@ -31,8 +31,8 @@ FEWEST = 2  # values of the learning rate that make a map
 
 def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]]:
     """``[{title, rest, score, percent, higher_is_better, maps: [{variant, lr, width, cells}]}]``; a
-    cell is ``{mean, runs}`` or null. The score is the validation's, which selection sees, or the task's
-    own; of several configs in a cell the best mean is shown."""
+    cell is ``{mean, runs}`` or null. The score is the validation's, which selection sees, or the
+    task's own; of several configs in a cell the best mean is shown."""
     data = filtered(rows, where)
     leaves = [n for n in varying_leaves(data) if n not in ("optimizer.lr", "model.width")]
     groups = [c for c in (*GROUP, "depth", *DATA, *MARKS) if c in data.column_names]

@@ -218,7 +218,8 @@ def notes(board: Board) -> list[str]:
     if any(group["baseline"] is not None for group in board["groups"]):
         told.append(
             f"Differences to {board['baseline']} are paired by seed, for new seeds and new test "
-            "examples (*: new seeds alone); a tie unless p < 0.05 after Holm's correction in the group."
+            "examples (*: new seeds alone); a tie unless p < 0.05 after Holm's correction in the "
+            "group."
         )
     if board["rows"]["tuning"]:
         told.append(f"Left out: {board['rows']['tuning']} trials of searches (stage=tune).")
