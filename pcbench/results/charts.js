@@ -59,10 +59,19 @@ function key(n) {
     marker(n, 0, 0));
 }
 
+const known = (values, log) => values.filter((v) => v !== null && v !== undefined && (!log || v > 0));
+
+// The range of means and their intervals, of which one that is far wider than all means lie apart
+// (of a run that diverged) does not flatten the rest: it is cut off.
+function bounds(means, edges, [least, most] = [-Infinity, Infinity]) {
+  const low = Math.min(...known(means)), high = Math.max(...known(means)), span = high - low || Infinity;
+  return [...known(means), ...known(edges).map((v) => Math.min(Math.max(v, low - span, least), high + span, most))];
+}
+
 function extent(values, log) {
-  const known = values.filter((v) => v !== null && v !== undefined && (!log || v > 0));
-  let low = Math.min(...known), high = Math.max(...known);
-  if (!known.length) return log ? [1, 10] : [0, 1];
+  values = known(values, log);
+  const low = Math.min(...values), high = Math.max(...values);
+  if (!values.length) return log ? [1, 10] : [0, 1];
   if (log) return low === high ? [low / 2, high * 2] : [low / 1.15, high * 1.15];
   const pad = low === high ? Math.abs(low) * 0.1 || 1 : (high - low) * 0.06;
   return [low - pad, high + pad];
@@ -99,7 +108,9 @@ function frame(title, x, y, xs, ys, right = RIGHT) {
     "aria-labelledby": id });
   const name = svg("title", { id });
   name.textContent = `${title}: ${y.label} against ${x.label}. The table below holds its numbers.`;
-  root.append(name);
+  const inside = svg("clipPath", { id: `${id}-inside` }, svg("rect", { x: LEFT - 8, y: TOP - 8,
+    width: WIDTH - right - LEFT + 16, height: HEIGHT - BOTTOM - TOP + 8 }));
+  root.append(name, inside);
   const place = (axis, range, from, to) => {
     const f = axis.log ? Math.log : Number;
     const [low, high] = range.map((v) => f(v));
@@ -131,7 +142,14 @@ function frame(title, x, y, xs, ys, right = RIGHT) {
   text(x.label, { x: (LEFT + WIDTH - right) / 2, y: HEIGHT - 8, "text-anchor": "middle" });
   text(y.label, { x: 0, y: 0, "text-anchor": "middle",
     transform: `translate(13,${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)` });
-  return { root, px, py };
+  const group = (s) => { // of one series; its name shows under the pointer
+    const told = svg("title");
+    told.textContent = s.name;
+    const made = svg("g", { "data-variant": s.name, class: "series", "clip-path": `url(#${id}-inside)` }, told);
+    root.append(made);
+    return made;
+  };
+  return { root, px, py, group };
 }
 frame.count = 0;
 
@@ -159,17 +177,18 @@ const DIRECT = 8; // so many lines are named at their ends; more are found by th
 
 // series: [{name, n, x: [], y: [], low: [], high: []}]
 function lineChart(title, x, y, series) {
-  const all = series.flatMap((s) => [...s.y, ...s.low, ...s.high]);
+  const edges = series.length > DIRECT ? [] : series.flatMap((s) => [...s.low, ...s.high]);
+  const all = bounds(series.flatMap((s) => s.y), edges, y.range);
   const direct = series.length <= DIRECT;
   const longest = Math.max(...series.map((s) => s.name.length));
   const right = direct ? Math.min(150, 20 + 6.8 * longest) : RIGHT;
-  const { root, px, py } = frame(title, x, y, series.flatMap((s) => s.x), all, right);
+  const { root, px, py, group } = frame(title, x, y, series.flatMap((s) => s.x), all, right);
   const floor = HEIGHT - BOTTOM, at = (v) => (y.log && !(v > 0) ? floor : py(v));
   const labels = [];
   for (const s of series) {
     const { colour, dash } = look(s.n);
-    const own = svg("g", { "data-variant": s.name, class: "series" });
-    if (s.x.length > 1 && s.low.every((v) => v !== null)) {
+    const own = group(s);
+    if (direct && s.x.length > 1 && s.low.every((v) => v !== null)) {
       const there = s.x.map((v, n) => `${px(v)},${at(s.high[n])}`);
       const back = s.x.map((v, n) => `${px(v)},${at(s.low[n])}`).reverse();
       own.append(svg("polygon", { class: "band", points: [...there, ...back].join(" "), fill: colour }));
@@ -180,7 +199,6 @@ function lineChart(title, x, y, series) {
     s.x.forEach((v, n) => {
       if (n % every === 0 || n === s.x.length - 1) own.append(marker(s.n, px(v), at(s.y[n])));
     });
-    root.append(own);
     labels.push({ s, x: px(s.x.at(-1)) + 9, y: at(s.y.at(-1)) + 4 });
   }
   if (direct) for (const { s, x, y } of spread(labels)) label(root, s, x, y);
@@ -190,15 +208,14 @@ function lineChart(title, x, y, series) {
 
 // series: [{name, n, x, y, low, high}]
 function scatterChart(title, x, y, series) {
-  const ys = series.flatMap((s) => [s.y, s.low, s.high]);
-  const { root, px, py } = frame(title, x, y, series.map((s) => s.x), ys, 60);
+  const ys = bounds(series.map((s) => s.y), series.flatMap((s) => [s.low, s.high]), y.range);
+  const { root, px, py, group } = frame(title, x, y, series.map((s) => s.x), ys, 60);
   for (const s of series) {
-    const own = svg("g", { "data-variant": s.name, class: "series" });
+    const own = group(s);
     if (s.low !== null)
       own.append(svg("line", { class: "whisker", x1: px(s.x), x2: px(s.x), y1: py(s.low), y2: py(s.high),
         stroke: look(s.n).colour }));
     own.append(marker(s.n, px(s.x), py(s.y)));
-    root.append(own);
   }
   const labels = series.map((s) => ({ s, x: px(s.x) + 9, y: py(s.y) + 4 }));
   if (series.length <= 2 * DIRECT) {

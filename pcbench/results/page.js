@@ -63,7 +63,7 @@ const settings = (config) => Object.entries(config).map(([k, v]) => `${k}=${JSON
 
 // Dot and whiskers on one scale for the whole table.
 function whisker(group, entry) {
-  const values = group.entries.flatMap((e) => [e.mean, e.low, e.high]).filter((v) => v !== null);
+  const values = bounds(group.entries.map((e) => e.mean), group.entries.flatMap((e) => [e.low, e.high]));
   const low = Math.min(...values), high = Math.max(...values), w = 120;
   const x = (v) => 7 + ((v - low) / (high - low || 1)) * (w - 14);
   const root = svg("svg", { width: w, height: 16, viewBox: `0 0 ${w} 16`, "aria-hidden": "true" });
@@ -126,6 +126,7 @@ function charts(group) {
   const named = new Map(); // the best entry of a variant stands for it
   for (const e of group.entries) if (!named.has(e.variant)) named.set(e.variant, e);
   const entries = [...named.values()], score = group.score + (group.percent ? " (%)" : "");
+  const limits = group.percent ? [0, 100] : undefined;
   const scale = percent(group), own = (e) => ({ name: e.variant, n: place.get(e.variant) });
   const lines = (kind, chosen = entries, by = (v) => v) => chosen.filter((e) => e.curves[kind]).map((e) => {
     const c = e.curves[kind], to = (v) => (v === null ? null : by(v));
@@ -135,14 +136,14 @@ function charts(group) {
   const costly = entries.filter((e) => e.mean !== null && e.cost.flops_per_step);
   if (costly.length)
     found.push(scatterChart(`${group.score} against cost`, { label: "counted FLOP a step", log: true },
-      { label: score }, costly.map((e) => ({ ...own(e), x: e.cost.flops_per_step, y: scale(e.mean),
+      { label: score, range: limits }, costly.map((e) => ({ ...own(e), x: e.cost.flops_per_step, y: scale(e.mean),
         low: e.low === null ? null : scale(e.low), high: e.high === null ? null : scale(e.high) }))));
   const learning = lines("learning", entries, scale);
   if (learning.length)
-    found.push(lineChart("Learning curves", { label: "epoch", whole: true }, { label: `test ${score}` }, learning));
+    found.push(lineChart("Learning curves", { label: "epoch", whole: true }, { label: `test ${score}`, range: limits }, learning));
   for (const kind of new Set(entries.filter((e) => e.curves.energy).map((e) => e.energy))) {
-    const own = entries.filter((e) => e.energy === kind);
-    const energies = lines("energy", own), changes = lines("energy_change", own);
+    const of = entries.filter((e) => e.energy === kind);
+    const energies = lines("energy", of), changes = lines("energy_change", of);
     const log = energies.every((s) => s.y.every((v) => v > 0));
     // of energies of any sign only what inference changes, which the seeds' offsets would hide
     const title = `Energy over inference steps (${kind})`, x = { label: "inference step", whole: true };

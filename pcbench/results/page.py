@@ -131,7 +131,10 @@ def headline(group: Board, differences: list[list[Board | None]]) -> str:
         name = entries[base]["variant"]
         text += f"; {render.number(found['mean'], metric, '+')}{points} over {name}"
         if found["low"] is not None:
-            text += f" (95 % interval {render.interval(found, metric, '+')}: {found['verdict']})"
+            surely = found["verdict"]
+            if surely == "tie" and not found["low"] <= 0 <= found["high"]:
+                surely = "a tie, because so many are compared"
+            text += f" (95 % interval {render.interval(found, metric, '+')}: {surely})"
         flops, reference = (e["cost"]["flops_per_step"] for e in (first, entries[base]))
         if flops and reference:
             text += f", at {flops / reference:.2g}× the operations a step"
@@ -152,7 +155,7 @@ def _others(entries: list[Board], differences: list[Board | None]) -> str:
     ]
     if tied:
         return f"Not distinguishable from it: {', '.join(tied)}."
-    return "All that it was compared with are worse, surely."
+    return "All that it can be compared with are significantly worse."
 
 
 def _entry(entry: Board, group: Board, store: Store, reproducer: Reproducer) -> Board:
