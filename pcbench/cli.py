@@ -445,6 +445,29 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
         click.echo(getattr(render, format_)(board).rstrip("\n"))
 
 
+@main.command("wandb")
+@click.argument("sweep")
+@click.option("--project", default="pcbench", show_default=True)
+@click.option("--entity", help="User or team.  [default: yours]")
+@click.option("--online", is_flag=True, help="Upload now; needs a key.")
+@results_option
+@guarded
+def wandb_(sweep, project, entity, online, results):
+    """Copy the finished runs of SWEEP to Weights & Biases: config, history and summary.
+
+    Offline unless --online: `wandb sync --sync-all` in the results directory uploads them.
+    """
+    from pcbench.results.records import Store
+    from pcbench.results.wandb_mirror import mirror_sweep
+
+    mode = "online" if online else "offline"
+    settings = {"mode": mode, "project": project, "entity": entity}
+    taken, finished = mirror_sweep(Store(results), sweep, settings)
+    click.echo(f"{taken} of {finished} finished runs copied, {mode}")
+    if taken < finished:
+        sys.exit(RUN_FAILED)
+
+
 @main.command()
 @click.argument("run_id")
 @results_option

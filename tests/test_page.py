@@ -42,7 +42,8 @@ def add(store, variant, seed, dataset="digits", lr=1e-3, width=128, validation=N
         "energy": "hopfield" if variant == "one" else "pc", "target_alignment": 0.5,
         "energy_relaxed": 0.1, "pack_size": 1, "step_ms": 1.5, "device": "cpu",
     }  # fmt: skip
-    run_id = config.run_id if variant == "pc" else f"{config.run_id}-{len(store.finished())}"
+    real = variant == "pc" and dataset == "digits"
+    run_id = config.run_id if real else f"{config.run_id}-{len(store.finished())}"
     origin = {"versions": {"jax": "0.0"}, "git_revision": HOSTILE, "platform": "p"}
     arrays = {
         "history/epoch": np.arange(1, EPOCHS + 1), "history/test_accuracy": curve,
