@@ -14,8 +14,8 @@ from pcbench.results.leaderboard import (
     MARKS,
     NEEDED,
     SCORES,
+    by_config,
     filtered,
-    leaf_of,
     order,
     run_scores,
     score_name,
@@ -80,10 +80,8 @@ def _maps(rows: list[dict], leaves: list[str], metric: str, best) -> list[dict[s
 
 
 def _cell(rows: list[dict], leaves: list[str], metric: str, best) -> dict[str, Any] | None:
-    configs: dict[tuple, list[dict]] = defaultdict(list)
-    for row in rows:
-        configs[tuple(str(leaf_of(row, leaf)) for leaf in leaves)].append(row)
-    scores = [list(s.values()) for m in configs.values() if (s := run_scores(m, metric))]
+    configs = by_config(rows, leaves).values()
+    scores = [list(s.values()) for members in configs if (s := run_scores(members, metric))]
     if not scores:
         return None
     mean, runs = best((fsum(s) / len(s), len(s)) for s in scores)

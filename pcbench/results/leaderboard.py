@@ -167,9 +167,7 @@ def _entries(
 ) -> list[Row]:
     """The variant's scores: of the config that is best (or lowest) in the column `selection`, or of
     each where nothing can be chosen."""
-    configs: dict[tuple, list[Row]] = defaultdict(list)
-    for row in rows:
-        configs[tuple(leaf_of(row, leaf) for leaf in leaves)].append(row)
+    configs = by_config(rows, leaves)
     differing = [i for i in range(len(leaves)) if len({key[i] for key in configs}) > 1]
     validation = {}
     if selection:
@@ -322,11 +320,17 @@ def varying_leaves(data: "pa.Table") -> list[str]:
     return [name for name in leaves if len(data[name].unique()) > 1]
 
 
-def leaf_of(row: Row, name: str) -> Any:
-    """A leaf that a run was made before is equal to the default with which it was introduced."""
-    value = row[name]
-    known = VOCABULARY.get(name)
-    return None if known is not None and value == known.default else value
+def by_config(rows: list[Row], leaves: list[str]) -> dict[tuple, list[Row]]:
+    """The rows of each config. A leaf that a run was made before is equal to the default with which
+    it was introduced."""
+    stored, configs = defaultdict(list), defaultdict(list)
+    for row in rows:
+        stored[tuple([row[leaf] for leaf in leaves])].append(row)
+    defaults = [VOCABULARY[leaf].default if leaf in VOCABULARY else None for leaf in leaves]
+    for key, members in stored.items():
+        same = zip(key, defaults, strict=True)
+        configs[tuple([None if value == default else value for value, default in same])] += members
+    return configs
 
 
 def _plain_rows(data: "pa.Table") -> list[Row]:
