@@ -87,11 +87,10 @@ def leaderboard(
     named = [*primary, *(column.format(score) for score in scores for column in SCORES)]
     named = [name for name in named if name in data.column_names]
     wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *named, *([metric] if metric else [])])
-    selected = _plain_rows(data.select(list(wanted)))
     searching = "stage" in where or "stage" in by
-    tuning = 0 if searching else sum(row["stage"] == "tune" for row in selected)
-    if not searching:
-        selected = [row for row in selected if row["stage"] != "tune"]
+    reported = data if searching else _reported(data)
+    selected = _plain_rows(reported.select(list(wanted)))
+    tuning = data.num_rows - reported.num_rows
 
     if metric is not None:  # not by group: only the task that has it may declare its direction
         higher_is_better = _direction(metric, selected, higher_is_better)
@@ -318,6 +317,13 @@ def varying_leaves(data: "pa.Table") -> list[str]:
 
     leaves = [name for name in data.column_names if is_leaf(name)]
     return [name for name in leaves if len(data[name].unique()) > 1]
+
+
+def _reported(data: "pa.Table") -> "pa.Table":
+    """Without the trials of searches."""
+    import pyarrow.compute as pc
+
+    return data.filter(pc.fill_null(pc.not_equal(data["stage"], "tune"), True))
 
 
 def by_config(rows: list[Row], leaves: list[str]) -> dict[tuple, list[Row]]:
