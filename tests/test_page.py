@@ -9,6 +9,7 @@ from browser import CHROMIUM, DRIVER, browser
 
 from pcbench.results import Record, Store, page
 from pcbench.results.comparison import stored_examples
+from pcbench.results.heatmaps import half_decade
 from pcbench.results.leaderboard import leaderboard
 from pcbench.results.reproduce import Reproducer
 from pcbench.results.table import table
@@ -16,6 +17,7 @@ from pcbench.sweeps.expand import single
 
 HOSTILE = "<script>alert(1)</script>"
 METRIC = "test_accuracy_at_best_validation"
+BASE = single([])
 STEPS, EPOCHS, EXAMPLES = 6, 8, 400
 
 # variant → probability of a right answer; most of them only to have more than fit beside lines
@@ -26,7 +28,7 @@ RULES = {"bp": 0.90, "pc": 0.92, HOSTILE: 0.5, "one": 0.8, "constant": 0.7, "los
 
 def add(store, variant, seed, dataset="digits", lr=1e-3, width=128, validation=None):
     random = np.random.default_rng([seed, len(variant), width])
-    config = single([f"seed={seed}", f"optimizer.lr={lr}", f"model.width={width}"])
+    config = BASE.replace({"seed": seed, "optimizer.lr": lr, "model.width": width})
     right = random.random(EXAMPLES) < RULES[variant]
     if variant == "constant":
         right = np.arange(EXAMPLES) < 0.7 * EXAMPLES
@@ -43,7 +45,7 @@ def add(store, variant, seed, dataset="digits", lr=1e-3, width=128, validation=N
         "energy_relaxed": 0.1, "pack_size": 1, "step_ms": 1.5, "device": "cpu",
     }  # fmt: skip
     real = variant == "pc" and dataset == "digits"
-    run_id = config.run_id if real else f"{config.run_id}-{len(store.finished())}"
+    run_id = config.run_id if real else f"{config.run_id}-{list(RULES).index(variant)}-{dataset}"
     origin = {"versions": {"jax": "0.0"}, "git_revision": HOSTILE, "platform": "p"}
     arrays = {
         "history/epoch": np.arange(1, EPOCHS + 1), "history/test_accuracy": curve,
@@ -150,6 +152,12 @@ def test_heat_maps_hold_the_validation_score_of_every_cell(content):
         "mean": pytest.approx(0.1),
         "runs": 3,
     }
+
+
+def test_many_learning_rates_are_put_together():
+    """The geometric middles of 1e-3, 3.16e-3 and 1e-2 are 1.78e-3 and 5.62e-3."""
+    found = [half_decade(lr) for lr in (1e-3, 1.7e-3, 1.8e-3, 5.6e-3, 5.7e-3, 2.0, 0.0)]
+    assert found == [1e-3, 1e-3, 3e-3, 3e-3, 1e-2, 3.0, 0.0]
 
 
 def test_the_command_reproduces_the_runs(content):

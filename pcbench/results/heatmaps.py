@@ -1,8 +1,12 @@
-"""Scores over learning rate and width, a map for each variant: what a search or a sweep saw."""
+"""Scores over learning rate and width, a map for each variant.
+
+More learning rates than a map has room for, as of a random sweep, are put together by half decades:
+1e-3 stands for all that are nearer to it than to 3e-4 and 3e-3.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping
-from math import fsum
+from math import fsum, log10
 from typing import TYPE_CHECKING, Any
 
 from pcbench.results import render
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AXES = ("lr", "width")
-FEWEST = 2  # values of the learning rate that make a map
+FEWEST, MOST = 2, 12  # values of the learning rate that make a map, and that have room in it
 
 
 def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -34,7 +38,7 @@ def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]
     cell is ``{mean, runs}`` or null. The score is the validation's, which selection sees, or the
     task's own; of several configs in a cell the best mean is shown."""
     data = filtered(rows, where)
-    leaves = [n for n in varying_leaves(data) if n not in ("optimizer.lr", "model.width")]
+    leaves = varying_leaves(data)
     groups = [c for c in (*GROUP, "depth", *DATA, *MARKS) if c in data.column_names]
     primary = set(data["primary_metric"].unique().to_pylist()) - {None}
     columns = {name for p in (DEFAULT_METRIC, *primary) for name in (p, _validation(p))}
@@ -64,8 +68,10 @@ def _validation(primary: str) -> str:
 
 def _maps(rows: list[dict], leaves: list[str], metric: str, best) -> list[dict[str, Any]]:
     variants: dict[str, dict[tuple, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    together = len({row["lr"] for row in rows}) > MOST
     for row in rows:
-        variants[row["variant"] or row["algorithm"]][row["lr"], row["width"]].append(row)
+        lr = half_decade(row["lr"]) if together else row["lr"]
+        variants[row["variant"] or row["algorithm"]][lr, row["width"]].append(row)
     found = []
     for variant, cells in sorted(variants.items()):
         lrs, widths = (sorted({cell[n] for cell in cells}) for n in range(2))
@@ -77,6 +83,14 @@ def _maps(rows: list[dict], leaves: list[str], metric: str, best) -> list[dict[s
         if any(cell for line in table for cell in line):
             found.append({"variant": variant, "lr": lrs, "width": widths, "cells": table})
     return found
+
+
+def half_decade(value: float) -> float:
+    """The nearest, in logarithms, of … 0.1, 0.3, 1, 3, …; 0 is itself."""
+    if value <= 0:
+        return value
+    tens, half = divmod(round(2 * log10(value)), 2)
+    return float(f"{3 if half else 1}e{tens}")
 
 
 def _cell(rows: list[dict], leaves: list[str], metric: str, best) -> dict[str, Any] | None:

@@ -185,7 +185,7 @@ def _entry(entry: Board, group: Board, store: Store, reproducer: Reproducer) -> 
     return {
         **{name: entry[name] for name in kept},
         "seeds": render.seeds(entry, group),
-        "energy": first.row["energy"] if first else None,
+        "energy": first.row.get("energy") if first else None,
         "curves": {name: c and c._asdict() for name, c in found.items()},
         "leaves": {name: json.dumps(value) for name, value in sorted(leaves.items())},
         "command": command,
@@ -201,9 +201,9 @@ def _provenance(records) -> dict[str, list[str]]:
         versions = told.pop("versions", None) or {}
         told = {
             **told,
-            "device": record.row["device"],
+            "device": record.row.get("device"),
             **versions,
-            "protocol": record.row["protocol"],
+            "protocol": record.row.get("protocol"),
         }
         told["git_dirty"] = told.get("git_dirty") or None  # worth a line where there were changes
         for name in ("command", "jax_version", "host"):  # known better, or nobody's business
