@@ -18,7 +18,8 @@ class Run(NamedTuple):
     """A finished run: its record, and its arrays by name.
 
     ``history/*`` per evaluation, ``probe/*`` per measurement, ``weights/FACTOR/NAME``,
-    ``predictions/test``.
+    ``predictions/test``, ``examples/COLUMN``: what each test example scored, of which that column
+    of the row is the mean.
     """
 
     record: Record

@@ -417,6 +417,12 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
     rows = table(results, problems)
     for problem in problems:
         click.echo(f"pcbench: {problem}", err=True)
+    if unfinished := store.unfinished(rows["run_id"].to_pylist()):
+        click.echo(
+            f"pcbench: {unfinished} runs of sweeps are not finished: see `pcbench status`; "
+            "launching a sweep again runs what is missing",
+            err=True,
+        )
     read = stored_examples(store)
     board = rank(rows, metric, conditions, by, baseline=baseline, examples=read)
     format_ = "json" if json else format_
@@ -428,13 +434,6 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
         write(Path(html), board, rows, store)
         click.echo(html)
         return
-    unfinished = store.unfinished()
-    if unfinished and not json:
-        click.echo(
-            f"pcbench: {unfinished} runs of sweeps are not finished: see `pcbench status`; "
-            "launching a sweep again runs what is missing",
-            err=True,
-        )
     if format_ == "table":
         from rich.console import Console
 

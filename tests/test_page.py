@@ -8,12 +8,12 @@ import pytest
 from browser import CHROMIUM, DRIVER, browser
 
 from pcbench.results import Record, Store, page
-from pcbench.results.comparison import stored_examples
+from pcbench.results.comparison import compare, stored_examples
 from pcbench.results.heatmaps import half_decade
 from pcbench.results.leaderboard import leaderboard
-from pcbench.results.reproduce import Reproducer
+from pcbench.results.reproduce import Reproducer, written
 from pcbench.results.table import table
-from pcbench.sweeps.expand import single
+from pcbench.sweeps.expand import read_overrides, single
 
 HOSTILE = "<script>alert(1)</script>"
 METRIC = "test_accuracy_at_best_validation"
@@ -117,6 +117,22 @@ def test_the_headline_says_who_by_how_much_how_sure_and_at_what_cost(content):
     )
 
 
+def test_where_the_baseline_leads_the_next_one_is_named():
+    rows = [
+        {"run_id": f"{v}{s}", "status": "completed", "task": "classification", "dataset": "d",
+         "model": "m", "algorithm": v, "variant": v, "seed": s, METRIC: t + s / 1000,
+         "validation_accuracy_best": t, "flops_per_step": f, "chance": 0.1}
+        for v, t, f in (("bp", 0.9, 2.0), ("pc", 0.8, 8.0)) for s in range(3)
+    ]  # fmt: skip
+    (group,) = leaderboard(rows)["groups"]
+    told = page.headline(group, [compare(group, n, None) for n in range(2)])
+    assert told == (
+        "On d · m, bp leads: accuracy 90.10 % [89.85, 90.35]; +10.00 points over pc (95 % interval "
+        "[+10.00, +10.00]: better), at 0.25× the operations a step. All that it can be compared "
+        "with are significantly worse."
+    )
+
+
 def test_differences_are_there_for_every_pair(content):
     group = big(content)
     for i, line in enumerate(group["differences"]):
@@ -181,6 +197,14 @@ def test_commands_are_of_the_same_identity(overrides):
     found = Reproducer().overrides(config.tree, config.run_id)
     assert single([*found, "seed=7"]).run_id == config.run_id
     assert Reproducer().overrides(config.tree, "of another version") is None
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 1e-05, -0.5, [1.0, 2.0], "plain", "a b=c,d", "it's", "1", "Null", ""]
+)
+def test_values_are_written_in_the_grammar_of_overrides(value):
+    (found,) = read_overrides([f"key={written(value)}"])[0].values()
+    assert found == value and type(found) is type(value)
 
 
 def test_an_empty_page_says_what_to_do(tmp_path):

@@ -1,7 +1,6 @@
 // The page: one section a group (headline, table, charts, runs), then what spans groups.
 const content = JSON.parse(document.getElementById("content").textContent);
 const place = new Map(content.variants.map((variant, n) => [variant, n]));
-const VERDICTS = { better: "better", worse: "worse", tie: "tie" };
 
 const percent = (group) => (v) => (group.percent ? 100 * v : v);
 function number(group, value, sign = false) {
@@ -53,7 +52,7 @@ function columns(group) {
 function compared(group, found) {
   if (!found) return "–";
   const mark = found.examples === null ? "*" : "";
-  const verdict = VERDICTS[found.verdict] ?? "unknown";
+  const verdict = found.verdict ?? "unknown";
   return [`${number(group, found.mean, true)} ${range(group, found.low, found.high, true)} `,
     el("span", { class: `verdict ${verdict}`,
       title: found.p_holm === null ? "one seed" : `p = ${short(found.p_holm)} after Holm` }, verdict), mark];

@@ -60,7 +60,7 @@ def content(board: Board, rows: "pa.Table", store: Store) -> dict[str, Any]:
         "where": board["where"],
         "baseline": board["baseline"],
         "rows": board["rows"],
-        "empty": None if groups else render.empty(board),
+        "empty": None if groups else render.empty(board, str(store.root)),
         "notes": render.notes(board),
         "groups": groups,
         "across": board["across"],
@@ -103,8 +103,8 @@ def _flags(group: Board) -> list[str]:
     found = []
     if group.get("protocol") in PROTOCOL_METRICS:
         found.append("The epoch was chosen on the test set, as this published protocol does.")
-    elif group["metric"].endswith("_final"):
-        found.append("No validation set: nothing was selected, scores are of the last epoch.")
+    elif all(entry["validation"] is None for entry in group["entries"]):
+        found.append("No validation set: nothing was selected, every config is an entry.")
     if group.get("schema_version") not in (None, SCHEMA_VERSION):
         version = group["schema_version"]
         found.append(f"Rows of schema version {version}; this pcbench writes {SCHEMA_VERSION}.")
@@ -120,16 +120,16 @@ def headline(group: Board, differences: list[list[Board | None]]) -> str:
     entries, metric = group["entries"], group["metric"]
     if not entries or entries[0]["mean"] is None:
         return "No run of this group has a score."
-    first, base = entries[0], group["baseline"]
+    first, base = entries[0], group["baseline"] or 1  # the baseline; of the baseline, the next
     unit, points = (" %", " points") if is_accuracy(metric) else ("", "")
     place = " · ".join(str(group[k]) for k in ("dataset", "model") if group.get(k) is not None)
     text = f"On {place}, {first['variant']} leads: {score_name(metric)} "
     text += render.number(first["mean"], metric)
     text += unit if first["low"] is None else f"{unit} {render.interval(first, metric)}"
-    found = first["difference"]
+    found = differences[base][0] if len(entries) > base else None
     if found is not None:
-        name = entries[base]["variant"]
-        text += f"; {render.number(found['mean'], metric, '+')}{points} over {name}"
+        text += f"; {render.number(found['mean'], metric, '+')}{points} over "
+        text += entries[base]["variant"]
         if found["low"] is not None:
             surely = found["verdict"]
             if surely == "tie" and not found["low"] <= 0 <= found["high"]:

@@ -69,11 +69,11 @@ def csv(board: Board) -> str:
     writer.writeheader()
     for group in groups:
         for entry in group["entries"]:
-            difference = entry["difference"] or {}
+            compared = entry["difference"] or {}
             texts = {
                 **entry["cost"],
                 **entry["measured"],
-                **{f"difference_{name}": value for name, value in difference.items()},
+                **{f"difference_{name}": value for name, value in compared.items()},
                 "run_ids": " ".join(entry["run_ids"]),
                 "config": json_.dumps(entry["config"]) if entry["config"] else "",
             }

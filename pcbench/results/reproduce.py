@@ -1,5 +1,6 @@
 """The command that reproduces runs, from their stored config."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -61,4 +62,9 @@ def written(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(map(written, value))}]"
+    if isinstance(value, str) and not re.fullmatch(
+        r"(?!(null|true|false|nan|inf)$)[a-z_][\w./-]*", value, re.I
+    ):
+        escaped = re.sub(r"(\\*)'", r"\1\1\'", value)
+        return f"'{escaped}'"
     return str(value)

@@ -111,11 +111,9 @@ class Pack:
             of_split = self.program.task.score(self.found, images, labels)
             scores |= {f"{split}_{name}": score for name, score in of_split.items()}
             start += len(labels)
-        scores = {"epoch": np.full(self.size, epoch), **scores}
-        examples = self.program.task.examples(self.found, labels)
         self.log.add(
-            scores,
-            examples,
+            {"epoch": np.full(self.size, epoch), **scores},
+            self.program.task.examples(self.found, labels),
             self.config["train.selection"],
             self.program.task.higher_is_better,
         )
