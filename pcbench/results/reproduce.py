@@ -11,6 +11,7 @@ from pcbench.config.errors import ConfigError
 from pcbench.config.schema import GROUPS
 
 ALWAYS_NAMED = ("algorithm", "dataset", "model")
+UNQUOTED = r"(?!(null|true|false|nan|inf)$)[a-z_][\w./-]*"  # texts that need no quotes
 NOT_IDENTITY = ("executor", "logging")
 
 
@@ -62,9 +63,7 @@ def written(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(map(written, value))}]"
-    if isinstance(value, str) and not re.fullmatch(
-        r"(?!(null|true|false|nan|inf)$)[a-z_][\w./-]*", value, re.I
-    ):
+    if isinstance(value, str) and not re.fullmatch(UNQUOTED, value, re.IGNORECASE):
         escaped = re.sub(r"(\\*)'", r"\1\1\'", value)
         return f"'{escaped}'"
     return str(value)
