@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pcbench.cli import main
 from pcbench.config import ConfigError
 from pcbench.config.compose import choices, find_yaml
-from pcbench.results import figures
+from pcbench.results import figures, heat_figure
 
 SPEC = {"title": "t", "sweep": "s", "x": "width", "y": ["loss"], "line": ["variant"], "panel": [],
         "where": {}, "log": []}  # fmt: skip
@@ -141,6 +141,20 @@ def test_histories_and_layers_are_tables_too(table, x, y, values, results, tmp_p
         rows = list(csv.DictReader(file))
     assert [row[x] for row in rows] == values.split()
     assert all(np.isfinite(float(row["mean"])) for row in rows)
+
+
+def test_a_map_shows_every_mean_in_its_place():
+    """A cell without runs stays empty."""
+    from matplotlib.figure import Figure
+
+    rows = [{"lr": lr, "width": w, "loss": lr * w} for lr in (1, 2) for w in (3, 5)]
+    spec = SPEC | {"x": "lr", "line": ["width"], "heat": True}
+    drawn = figures.points(spec, rows[:3])
+    (axis, _) = heat_figure.draw(spec, drawn, Figure, figures.label).axes
+    (image,) = axis.images
+    assert image.get_array().filled(-1).tolist() == [[3, 6], [5, -1]]
+    assert [text.get_text() for text in axis.texts] == ["3", "6", "5"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["3", "5"]
 
 
 def test_an_unknown_key_or_table_is_refused(tmp_path):

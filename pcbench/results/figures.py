@@ -14,6 +14,7 @@
     log                        axes with a logarithmic scale, of [x, y]
     limits                     {y: [low, high]}: what is beyond is cut off
     slope: true                of each line, log y against log x: in the legend and as CSV
+    heat: true                 a map of x against line, with the mean as colour
     labels                     {column: what it is called in the figure}
 
 A point is the mean over the runs that share x, line and panel, with its 95 % Student-t interval.
@@ -29,13 +30,14 @@ from textwrap import wrap
 from typing import Any, NamedTuple
 
 from pcbench.config.errors import ConfigError, nearest
+from pcbench.results import heat_figure
 from pcbench.results.files import whole_file
 from pcbench.results.records import Store
 from pcbench.results.statistics import interval
 
 KEYS = {
     "title", "caption", "source", "sweep", "table", "x", "y", "line", "panel", "where", "log",
-    "limits", "slope", "labels",
+    "limits", "slope", "heat", "labels",
 }  # fmt: skip
 SERIES = {"history": "probe/", "learning": "history/"}  # table → arrays, by epoch
 TABLES = ("rows", *SERIES, "inference", "evaluations")
@@ -183,7 +185,8 @@ def save(name: str, spec: Mapping[str, Any], drawn: list[Point], folder: Path) -
     if spec.get("slope"):
         paths.append(folder / f"{name}-slopes.csv")
         write_csv(paths[-1], [panel, *Slope._fields[1:]], slopes(drawn))
-    figure = draw(spec, drawn, Figure)
+    heat = spec.get("heat")
+    figure = heat_figure.draw(spec, drawn, Figure, label) if heat else draw(spec, drawn, Figure)
     for suffix in ("png", "pdf"):
         paths.append(folder / f"{name}.{suffix}")
         with whole_file(paths[-1]) as file:
