@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 from browser import CHROMIUM, DRIVER, browser
+from click.testing import CliRunner
 
+from pcbench.cli import main
 from pcbench.results import Record, Store, page
 from pcbench.results.comparison import compare, stored_examples
 from pcbench.results.heatmaps import half_decade
@@ -211,6 +213,14 @@ def test_an_empty_page_says_what_to_do(tmp_path):
     rows = table(tmp_path)
     found = page.content(leaderboard(rows), rows, Store(tmp_path))
     assert "pcbench run" in found["empty"] and found["groups"] == []
+
+
+def test_one_command_writes_it(store, tmp_path):
+    path = tmp_path / "board.html"
+    arguments = ["leaderboard", "--where", "dataset=mnist", "--html", str(path)]
+    done = CliRunner().invoke(main, [*arguments, "--results", str(store.root)])
+    assert done.exit_code == 0 and done.stdout.strip() == str(path)
+    assert '"where": {"dataset": "mnist"}' in path.read_text()
 
 
 # In a browser
