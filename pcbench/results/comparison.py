@@ -150,8 +150,8 @@ def _rows(groups: list[Group], data: "pa.Table") -> dict[str, dict[str, Any]]:
 
     run_ids = [run_id for g in groups for e in g["entries"] for run_id in e["run_ids"]]
     names = ["run_id", "status", "pack_size", "n_trials", *COST[:-1], *MEASURED]
-    chosen = data.filter(pc.is_in(data["run_id"], pa.array(run_ids, pa.string())))
-    return {row["run_id"]: row for row in chosen.select(names).to_pylist()}
+    chosen = data.select(names).filter(pc.is_in(data["run_id"], pa.array(run_ids, pa.string())))
+    return {row["run_id"]: row for row in chosen.to_pylist()}
 
 
 def _measure(entry: Entry, rows: list[dict[str, Any]]) -> None:

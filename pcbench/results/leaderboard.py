@@ -88,8 +88,10 @@ def leaderboard(
     named = [name for name in named if name in data.column_names]
     wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *named, *([metric] if metric else [])])
     searching = "stage" in where or "stage" in by
-    reported = data if searching else _reported(data)
-    selected = _plain_rows(reported.select(list(wanted)))
+    reported = data.select(list(wanted))
+    if not searching:
+        reported = _reported(reported)
+    selected = _plain_rows(reported)
     tuning = data.num_rows - reported.num_rows
 
     if metric is not None:  # not by group: only the task that has it may declare its direction
