@@ -65,7 +65,8 @@ const known = (values, log) => values.filter((v) => v !== null && v !== undefine
 // (of a run that diverged) does not flatten the rest: it is cut off.
 function bounds(means, edges, [least, most] = [-Infinity, Infinity]) {
   const low = Math.min(...known(means)), high = Math.max(...known(means)), span = high - low || Infinity;
-  return [...known(means), ...known(edges).map((v) => Math.min(Math.max(v, low - span, least), high + span, most))];
+  const cut = (v) => Math.min(Math.max(v, low - span, least), high + span, most);
+  return [...known(means), ...known(edges).map(cut)];
 }
 
 function extent(values, log) {
@@ -145,7 +146,8 @@ function frame(title, x, y, xs, ys, right = RIGHT) {
   const group = (s) => { // of one series; its name shows under the pointer
     const told = svg("title");
     told.textContent = s.name;
-    const made = svg("g", { "data-variant": s.name, class: "series", "clip-path": `url(#${id}-inside)` }, told);
+    const made = svg("g", { "data-variant": s.name, class: "series",
+      "clip-path": `url(#${id}-inside)` }, told);
     root.append(made);
     return made;
   };
@@ -278,7 +280,8 @@ function figure(title, drawing, columns, rows) {
   const behind = el("details", {}, el("summary", {}, "Table"), body);
   behind.addEventListener("toggle", () => {
     if (body.childElementCount) return; // made when it is asked for
-    body.append(el("table", {}, el("thead", {}, el("tr", {}, columns.map((c) => el("th", { scope: "col" }, c)))),
+    const head = columns.map((c) => el("th", { scope: "col" }, c));
+    body.append(el("table", {}, el("thead", {}, el("tr", {}, head)),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map((v, n) =>
         el("td", { class: n === 0 && typeof v === "string" ? "text" : null },
           typeof v === "string" ? v : short(v, 5))))))));

@@ -49,6 +49,8 @@ function columns(group) {
     || c.difference);
 }
 
+const kind = (c) => [c.text && "text", c.name && "name"].filter(Boolean).join(" ") || null;
+
 function compared(group, found) {
   if (!found) return "–";
   const mark = found.examples === null ? "*" : "";
@@ -92,7 +94,7 @@ function board(group) {
       return down ? -order : order;
     });
     head.replaceChildren(...cols.map((c, n) => el("th", { scope: "col",
-      class: [c.text && "text", c.name && "name"].filter(Boolean).join(" ") || null,
+      class: kind(c),
       "aria-sort": n === sorted ? (down ? "descending" : "ascending") : c.value ? "none" : null },
     c.value ? el("button", { type: "button", onclick: () => {
       const again = n === sorted;
@@ -103,8 +105,7 @@ function board(group) {
     } }, c.title, c.note ? el("small", {}, c.note) : null) : null)));
     body.replaceChildren(...entries.map((e) => el("tr", { "data-variant": e.variant,
       class: e.rank === 1 ? "first" : null },
-    cols.map((c) => el("td", { class: [c.text && "text", c.name && "name"].filter(Boolean).join(" ") || null },
-      [c.cell(e)].flat())))));
+    cols.map((c) => el("td", { class: kind(c) }, [c.cell(e)].flat())))));
     filter();
   }
   group.redraw = draw;
@@ -176,18 +177,22 @@ function pairs(rows) {
 
 function run(group, e) {
   const chosen = e.configs > 1 && e.validation !== null
-    ? el("p", { class: "quiet" }, `Chosen from ${e.configs} configs by its mean validation score, ${number(group, e.validation)}.`) : null;
+    ? el("p", { class: "quiet" }, `Chosen from ${e.configs} configs by its mean validation score, `
+      + `${number(group, e.validation)}.`) : null;
   const scores = e.run_ids.map((id, n) => [`seed ${e.run_seeds[n]}`, `${number(group, e.scores[n])}  ${id}`]);
   return el("details", { class: "run", "data-variant": e.variant },
     el("summary", {}, el("b", {}, e.variant), ` ${number(group, e.mean)}${group.percent ? " %" : ""}, seeds: ${e.seeds}`),
     chosen,
     el("h4", {}, "Command"),
-    el("pre", {}, e.command ?? "No command of this version makes these runs: a choice has changed since, or comes from a package that is not installed."),
+    el("pre", {}, e.command ?? "No command of this version makes these runs: a choice has changed "
+      + "since, or comes from a package that is not installed."),
     el("h4", {}, "Settings that differ within the group"),
-    e.differing.length ? pairs(e.differing.map((n) => [n, e.leaves[n]])) : el("p", { class: "quiet" }, "None."),
+    e.differing.length ? pairs(e.differing.map((n) => [n, e.leaves[n]]))
+      : el("p", { class: "quiet" }, "None."),
     el("h4", {}, "Provenance"),
     pairs(Object.entries(e.provenance).map(([k, v]) => [k, v.join(", ")])),
-    el("details", {}, el("summary", {}, "Scores by seed"), pairs([...scores, ["interquartile mean", number(group, e.iqm)]])),
+    el("details", {}, el("summary", {}, "Scores by seed"),
+      pairs([...scores, ["interquartile mean", number(group, e.iqm)]])),
     el("details", {}, el("summary", {}, "The whole config"), pairs(Object.entries(e.leaves))));
 }
 
@@ -211,7 +216,9 @@ function section(group) {
 function across(found) {
   return found.map((family) => el("section", { class: "across" },
     el("h2", {}, `Across ${family.datasets.join(", ")}`),
-    el("p", { class: "quiet" }, `${family.metric}, normalised: 0 is chance, 1 the mean of ${content.baseline} in the same group. Interquartile mean over all seeds, with its 95 % interval from resampling within each group.`),
+    el("p", { class: "quiet" }, `${family.metric}, normalised: 0 is chance, 1 the mean of `
+      + `${content.baseline} in the same group. Interquartile mean over all seeds, with its 95 % `
+      + "interval from resampling within each group."),
     el("div", { class: "scroll" }, el("table", {},
       el("thead", {}, el("tr", {}, ["variant", "score", "95 % interval", "groups"].map((c, n) =>
         el("th", { scope: "col", class: n ? null : "text" }, c)))),
@@ -226,8 +233,10 @@ function heat(found) {
     const values = part.maps.flatMap((m) => m.cells.flat()).filter(Boolean).map((c) => c.mean);
     const bounds = [Math.min(...values), Math.max(...values)];
     const shown = (v) => (part.percent ? (100 * v).toFixed(1) : short(v));
-    return el("section", { class: "heats" }, el("h2", {}, `Learning rate × width: ${part.title}`, " ", el("small", {}, part.rest)),
-      el("p", { class: "quiet" }, `${part.score}${part.percent ? ", %" : ""}; yellow is better; mean over seeds of the best config in each cell.`),
+    return el("section", { class: "heats" },
+      el("h2", {}, `Learning rate × width: ${part.title}`, " ", el("small", {}, part.rest)),
+      el("p", { class: "quiet" }, `${part.score}${part.percent ? ", %" : ""}; yellow is better; `
+        + "mean over seeds of the best config in each cell."),
       el("div", { class: "heat" }, part.maps.map((m) => {
         const made = heatMap(m.variant, m.lr, m.width, m.cells, bounds, part.higher_is_better, shown);
         made.dataset.variant = m.variant;
@@ -258,7 +267,8 @@ function filter() {
 
 const where = Object.entries(content.where).map(([k, v]) => `${k}=${v}`).join(" ");
 document.getElementById("about").textContent =
-  `${content.rows.ranked} runs${where ? ` with ${where}` : ""}, ${content.made.replace("T", " ").replace("+00:00", " UTC")}`;
+  `${content.rows.ranked} runs${where ? ` with ${where}` : ""}, `
+  + `${content.made.replace("T", " ").replace("+00:00", " UTC")}`;
 const main = document.getElementById("main");
 if (content.empty) main.append(el("section", {}, el("p", { class: "lead" }, content.empty)));
 for (const group of content.groups) main.append(section(group));
