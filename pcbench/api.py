@@ -18,7 +18,8 @@ class Run(NamedTuple):
     """A finished run: its record, and its arrays by name.
 
     ``history/*`` per evaluation, ``probe/*`` per measurement, ``weights/FACTOR/NAME``,
-    those of a rule's own such as ``weights/encoder/FACTOR/NAME``, ``predictions/test``.
+    those of a rule's own such as ``weights/encoder/FACTOR/NAME``, ``predictions/test``,
+    ``examples/COLUMN``: what each test example scored, of which that column of the row is the mean.
     """
 
     record: Record

@@ -391,13 +391,20 @@ def cancel(sweep, results):
     default="table",
     show_default=True,
 )
+@click.option("--baseline", default="bp", show_default=True, help="Variant to compare with.")
+@click.option("--html", metavar="FILE", help="Write it as one page with charts, configs, commands.")
 @results_option
 @json_option
 @guarded
-def leaderboard(where, metric, by, format_, results, json):
-    """Rank algorithm variants with 95 % confidence intervals over seeds."""
+def leaderboard(where, metric, by, format_, baseline, html, results, json):
+    """Rank algorithm variants with 95 % confidence intervals over seeds.
+
+    Each is compared with the baseline, paired by seed and by test example.
+    """
     from pcbench.results import render
+    from pcbench.results.comparison import stored_examples
     from pcbench.results.leaderboard import leaderboard as rank
+    from pcbench.results.records import Store
     from pcbench.results.table import table
 
     conditions = {}
@@ -406,8 +413,27 @@ def leaderboard(where, metric, by, format_, results, json):
         if not equals:
             raise ConfigError(f"--where {condition}: expected COLUMN=VALUE.")
         conditions[key] = value
-    board = rank(table(results), metric=metric, where=conditions, by=by)
+    store, problems = Store(results), []
+    rows = table(results, problems)
+    for problem in problems:
+        click.echo(f"pcbench: {problem}", err=True)
+    if unfinished := store.unfinished(rows["run_id"].to_pylist()):
+        click.echo(
+            f"pcbench: {unfinished} runs of sweeps are not finished: see `pcbench status`; "
+            "launching a sweep again runs what is missing",
+            err=True,
+        )
+    read = stored_examples(store)
+    board = rank(rows, metric, conditions, by, baseline=baseline, examples=read)
     format_ = "json" if json else format_
+    if html:
+        from pathlib import Path
+
+        from pcbench.results.page import write
+
+        write(Path(html), board, rows, store)
+        click.echo(html)
+        return
     if format_ == "table":
         from rich.console import Console
 
@@ -416,6 +442,29 @@ def leaderboard(where, metric, by, format_, results, json):
         click.echo(getattr(render, format_)(board, results), nl=False)
     else:
         click.echo(getattr(render, format_)(board).rstrip("\n"))
+
+
+@main.command("wandb")
+@click.argument("sweep")
+@click.option("--project", default="pcbench", show_default=True)
+@click.option("--entity", help="User or team.  [default: yours]")
+@click.option("--online", is_flag=True, help="Upload now; needs a key.")
+@results_option
+@guarded
+def wandb_(sweep, project, entity, online, results):
+    """Copy the finished runs of SWEEP to Weights & Biases: config, history and summary.
+
+    Offline unless --online: `wandb sync --sync-all` in the results directory uploads them.
+    """
+    from pcbench.results.records import Store
+    from pcbench.results.wandb_mirror import mirror_sweep
+
+    mode = "online" if online else "offline"
+    settings = {"mode": mode, "project": project, "entity": entity}
+    taken, finished = mirror_sweep(Store(results), sweep, settings)
+    click.echo(f"{taken} of {finished} finished runs copied, {mode}")
+    if taken < finished:
+        sys.exit(RUN_FAILED)
 
 
 @main.command()

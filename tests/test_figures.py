@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pcbench.cli import main
 from pcbench.config import ConfigError
 from pcbench.config.compose import choices, find_yaml
-from pcbench.results import figures
+from pcbench.results import figures, heat_figure
 
 SPEC = {"title": "t", "sweep": "s", "x": "width", "y": ["loss"], "line": ["variant"], "panel": [],
         "where": {}, "log": []}  # fmt: skip
@@ -131,21 +131,42 @@ def test_a_figure_is_made_by_one_command_with_its_data(results, tmp_path):
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.mark.parametrize("table", ["history", "evaluations"])
-def test_histories_and_layers_are_tables_too(table, results, tmp_path):
+@pytest.mark.parametrize(
+    ("table", "x", "y", "values"),
+    [
+        ("history", "epoch", "gradient_cosine", "1 2 3"),
+        ("learning", "epoch", "test_accuracy", "1 2 3"),
+        ("inference", "step", "energy_of_step", "0 1 2 3 4"),
+        ("evaluations", "layer", "update_norm", "1 2 3"),
+    ],
+)
+def test_histories_and_layers_are_tables_too(table, x, y, values, results, tmp_path):
     (tmp_path / "sweep.yaml").write_text(
         "blocks:\n  - where: {algorithm: pc, dataset.train_size: 128, train.epochs: 3, "
-        "train.probe_every: 1, model.depth: 3, model.width: 8}\n"
+        "train.probe_every: 1, model.depth: 3, model.width: 8, algorithm.steps: 4}\n"
     )
-    x, y = {"history": ("epoch", "gradient_cosine"), "evaluations": ("layer", "update_norm")}[table]
     spec = tmp_path / f"{table}.yaml"
     spec.write_text(f"title: t\nsweep: {tmp_path}/sweep.yaml\ntable: {table}\nx: {x}\ny: {y}\n")
     done = CliRunner().invoke(main, ["figure", str(spec), "--results", results, "--json"])
     assert done.exit_code == 0, done.output
     with open(f"{results}/figures/{table}.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row[x] for row in rows] == ["1", "2", "3"]
+    assert [row[x] for row in rows] == values.split()
     assert all(np.isfinite(float(row["mean"])) for row in rows)
+
+
+def test_a_map_shows_every_mean_in_its_place():
+    """A cell without runs stays empty."""
+    from matplotlib.figure import Figure
+
+    rows = [{"lr": lr, "width": w, "loss": lr * w} for lr in (1, 2) for w in (3, 5)]
+    spec = SPEC | {"x": "lr", "line": ["width"], "heat": True}
+    drawn = figures.points(spec, rows[:3])
+    (axis, _) = heat_figure.draw(spec, drawn, Figure, figures.label).axes
+    (image,) = axis.images
+    assert image.get_array().filled(-1).tolist() == [[3, 6], [5, -1]]
+    assert [text.get_text() for text in axis.texts] == ["3", "6", "5"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["3", "5"]
 
 
 def test_an_unknown_key_or_table_is_refused(tmp_path):

@@ -4,12 +4,17 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from pcbench.cli import main
+from pcbench.config import ConfigError
 from pcbench.results import Record, Store
 from pcbench.results import render as formats
 from pcbench.results.columns import COLUMNS
-from pcbench.results.leaderboard import QueryError, interval, leaderboard
+from pcbench.results.leaderboard import QueryError, leaderboard
+from pcbench.results.statistics import interval, paired_difference
 from pcbench.results.table import table
 
 METRIC = "test_accuracy_at_best_validation"
@@ -302,6 +307,125 @@ def test_from_the_records_of_a_directory(tmp_path):
     assert entry["run_ids"] == ["0-0.1", "1-0.1", "2-0.1"]
 
 
+# Comparisons
+
+
+def board_of(scores, **more):
+    """A leaderboard of variant → test scores by seed."""
+    rows = [row(v, s, t, **more) for v, ts in scores.items() for s, t in enumerate(ts)]
+    return leaderboard(rows)
+
+
+def test_differences_are_paired_by_seed():
+    """Seeds that are good for both rules cancel; only common seeds count."""
+    rows = [row("bp", s, 0.5 + s / 10) for s in range(4)]
+    rows += [row("pc", s, 0.6 + s / 10 + e) for s, e in ((1, 0.01), (2, -0.01), (3, 0.0))]
+    by_variant = {e["variant"]: e for e in only(leaderboard(rows))}
+    found = by_variant["pc"]["difference"]
+    half = 4.3026527297 * 0.01 / 3**0.5  # 2 degrees of freedom
+    assert (found["mean"], found["low"]) == pytest.approx((0.1, 0.1 - half))
+    assert found["seeds"] == 3 and found["examples"] is None and found["verdict"] == "better"
+    assert by_variant["bp"]["difference"] is None
+
+
+def test_a_difference_is_a_tie_unless_it_survives_holm():
+    """p = 0.04 of one comparison is a difference, of six that all are like it a tie."""
+    base, other = [0.5, 0.5, 0.5, 0.5], [0.5 + d for d in (0.01, 0.02, 0.03, 0.008)]
+    entry = next(e for e in only(board_of({"bp": base, "pc": other})) if e["variant"] == "pc")
+    assert entry["difference"]["p"] < 0.05 and entry["difference"]["verdict"] == "better"
+    many = {"bp": base} | {f"pc[{n}]": other for n in range(6)}
+    for entry in only(board_of(many))[:6]:
+        found = entry["difference"]
+        assert found["p_holm"] == pytest.approx(6 * found["p"]) and found["verdict"] == "tie"
+
+
+def test_the_direction_of_the_metric_says_which_is_better():
+    rows = [row(v, s, train_loss=x + s / 1000) for v, x in (("bp", 0.5), ("pc", 0.7))
+            for s in range(3)]  # fmt: skip
+    entries = only(leaderboard(rows, metric="train_loss"))
+    assert [(e["variant"], (e["difference"] or {}).get("verdict")) for e in entries] == [
+        ("bp", None), ("pc", "worse"),
+    ]  # fmt: skip
+
+
+def test_examples_are_resampled_where_every_run_has_stored_its_own():
+    """Of the same mean differences: examples that disagree at random make the interval wider, and
+    arrays that are not those of the row, or of another length, are not used."""
+    random = np.random.default_rng(0)
+    kept = {v: random.random((3, 500)) < p for v, p in (("bp", 0.8), ("pc", 0.9))}
+    rows = [row(v, s, float(kept[v][s].mean())) for v in kept for s in range(3)]
+    arrays = {r["run_id"]: kept[r["variant"]][r["seed"]] for r in rows}
+
+    def difference(arrays):
+        board = leaderboard(rows, examples=lambda run_id, metric: arrays.get(run_id))
+        return only(board)[0]["difference"]
+
+    found = difference(arrays)
+    assert found["examples"] == 500
+    expected = paired_difference(kept["pc"], kept["bp"])
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    first = rows[0]["run_id"]
+    for wrong in (None, ~arrays[first], arrays[first][:250]):
+        changed = {**arrays, first: wrong}
+        assert difference(changed)["examples"] is None
+
+
+def test_any_row_can_be_the_baseline():
+    rows = [row(v, s, t + s / 100) for v, t in (("bp", 0.8), ("pc", 0.9)) for s in range(3)]
+    board = leaderboard(rows, baseline="pc")
+    assert [e["difference"] and round(e["difference"]["mean"], 9) for e in only(board)] == [
+        None, -0.1,
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="no variant 'pcc'"):
+        leaderboard(rows, baseline="pcc")
+    assert only(leaderboard([row("pc")]))[0]["difference"] is None, "without bp nothing"
+
+
+def test_fewer_seeds_than_others_have_are_said():
+    board = board_of({"bp": [0.9] * 5, "pc": [0.8] * 3})
+    assert "| 3/5 (2 not run) |" in formats.markdown(board)
+    rows = [row(seed=0), row(seed=1, status="diverged"), row(seed=2, status="failed", test=None)]
+    assert "| 1/3 (1 diverged, 1 failed) |" in formats.markdown(leaderboard(rows))
+
+
+def test_costs_are_of_a_run_alone():
+    """Times inside a pack are shared: a step's time counts at pack size 1 only, and of the wall
+    time of a pack a run has its share."""
+    costs = {"flops_per_step": 10.0, "weight_updates": 4, "wall_s": 6.0, "step_ms": 2.0}
+    rows = [row(seed=0, pack_size=1, **costs), row(seed=1, pack_size=3, **costs | {"step_ms": 9.0})]
+    assert only(leaderboard(rows))[0]["cost"] == {
+        "flops_per_step": 10, "weight_updates": 4, "wall_s": 4, "step_ms": 2, "trials": 1,
+    }  # fmt: skip
+    lr = [row(seed=0, validation=v, **{"optimizer.lr": v}) for v in (0.1, 0.2, 0.3)]
+    assert only(leaderboard(lr))[0]["cost"]["trials"] == 3, "configs that one was chosen of"
+    assert only(leaderboard([row(n_trials=32)]))[0]["cost"]["trials"] == 32
+
+
+def test_scores_across_datasets_are_shares_of_what_the_baseline_learns():
+    """0 is chance, 1 the baseline: 0.1 of 10 classes and 0.01 of 100 are both nothing."""
+    rows = [row("bp", s, 0.9, dataset="a") for s in range(3)]
+    rows += [row("pc", s, 0.5, dataset="a") for s in range(3)]
+    rows += [row("bp", s, 0.41, dataset="b", chance=0.01) for s in range(3)]
+    rows += [row("pc", s, 0.21, dataset="b", chance=0.01) for s in range(3)]
+    rows += [row("ep", s, 0.9, dataset="a") for s in range(3)]
+    (family,) = leaderboard(rows)["across"]
+    assert family["datasets"] == ["a", "b"]
+    found = [(e["variant"], e["groups"], e["iqm"]) for e in family["entries"]]
+    assert found == [("bp", 2, 1.0), ("pc", 2, pytest.approx(0.5)), ("ep", 1, 1.0)]
+    assert leaderboard(rows[:6])["across"] == [], "of one dataset nothing"
+
+
+def test_the_order_of_the_records_is_nothing():
+    random = np.random.default_rng(0)
+    rows = [
+        row(v, s, float(random.random()), float(random.random()), dataset=d, wall_s=random.random(),
+            run_id=f"{v}-{d}-{lr}-{s}", **{"optimizer.lr": lr})
+        for v in ("bp", "pc", "ep") for d in ("a", "b") for lr in (0.1, 0.2) for s in range(22)
+    ]  # fmt: skip
+    shuffled = [rows[n] for n in random.permutation(len(rows))]
+    assert leaderboard(shuffled) == leaderboard(rows)
+
+
 # Formats
 
 
@@ -356,6 +480,21 @@ def test_empty_says_where_it_looked_and_what_to_do(tmp_path):
     assert "stage=tune" in formats.markdown(leaderboard([row(stage="tune")]))
     assert formats.latex(leaderboard([])).startswith("%")
     assert formats.csv(leaderboard([])).count("\n") == 1
+
+
+def test_a_half_written_directory_says_what_to_do(tmp_path):
+    """A truncated record, and a sweep of which a run is missing."""
+    store = Store(tmp_path)
+    made = row()
+    made.pop("run_id")
+    store.write(Record.new("good", "completed", {"seed": 0}, made))
+    (tmp_path / "runs" / "bad").mkdir()
+    (tmp_path / "runs" / "bad" / "record.json").write_text('{"half')
+    store.add_to_sweep("s", ["good", "missing"])
+    done = CliRunner().invoke(main, ["leaderboard", "--results", str(tmp_path)])
+    assert done.exit_code == 0 and "90.00" in done.stdout
+    assert "Replace it with `pcbench run --force" in done.stderr
+    assert "1 runs of sweeps are not finished" in done.stderr
 
 
 def test_columns_explain_themselves():

@@ -521,6 +521,27 @@ def test_wandb_mirror_offline(tmp_path, monkeypatch):
     assert all(w in log.read_bytes() for w in wanted)
 
 
+def test_a_finished_sweep_is_mirrored_as_runs(tmp_path, monkeypatch):
+    """One offline folder for each finished run; an unfinished one has none."""
+    pytest.importorskip("wandb")
+    from click.testing import CliRunner
+
+    from pcbench.cli import main
+
+    for name in [n for n in os.environ if n.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    store = Store(tmp_path)
+    for run_id in ("a", "b"):
+        store.write(record(run_id), {"history/epoch": np.array([1])})
+    store.add_to_sweep("s", ["a", "b", "unfinished"])
+    done = CliRunner().invoke(main, ["wandb", "s", "--results", str(tmp_path)])
+    assert done.exit_code == 0 and done.output.strip() == "2 of 2 finished runs copied, offline"
+    folders = {path.name.rsplit("-", 1)[-1] for path in (tmp_path / "wandb").glob("offline-run-*")}
+    assert folders == {"a", "b"}
+    done = CliRunner().invoke(main, ["wandb", "t", "--results", str(tmp_path)])
+    assert done.exit_code == 1 and "no sweep 't'. There: s." in done.output
+
+
 def test_wandb_failure_is_a_warning(monkeypatch):
     from pcbench.results.wandb_mirror import mirror
 

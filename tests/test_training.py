@@ -386,6 +386,29 @@ def test_augmentation_runs_inside_the_program(tfds_dir):
     assert outcome.status == "completed" and outcome.metrics["parameters"] > 3072 * 16
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm=bp", "optimizer.lr=0.1"],
+        ["algorithm=bp", "optimizer.lr=0.1", "train.selection=best_test_epoch"],
+        ["algorithm=bp", "dataset=gaussian", "task=regression", "optimizer.lr=0.1"],
+    ],
+)
+def test_what_is_kept_of_each_example_is_what_the_columns_are_means_of(overrides):
+    """Also at the epoch that was chosen, which is not the last one here."""
+    configs, _ = expand(None, [*SMALL, "train.epochs=6", "seed=0,1,2", *overrides])
+    outcomes = train(configs, "vmap")
+    for outcome in outcomes:
+        kept = [name for name in outcome.arrays if name.startswith("examples/")]
+        primary = outcome.metrics["primary_metric"]
+        assert len(kept) == 2 and f"examples/{primary}" in kept
+        for name in kept:
+            column = outcome.metrics[name.removeprefix("examples/")]
+            assert outcome.arrays[name].mean() == pytest.approx(column, rel=1e-6)
+    last, best = np.array([[o.arrays[n].mean() for n in kept] for o in outcomes]).T
+    assert (last != best).any(), "a best epoch before the last"
+
+
 @pytest.mark.parametrize("mode,overrides", [("none", []), ("vmap", ["seed=0,1"])])
 def test_an_interrupted_pack_ends_with_the_same_bits(mode, overrides, tmp_path):
     """Stopped after the second of six epochs, continued by a fresh object from its checkpoint."""

@@ -128,3 +128,8 @@ COLUMNS: dict[str, Column] = {
     "started": _string("start of the run, UTC, ISO 8601"),
     "host": _string("name of the machine"),
 }
+
+
+def is_accuracy(name: str) -> bool:
+    """Whether it is a fraction, shown in percent, that is chance for a diverged run."""
+    return name in COLUMNS and COLUMNS[name].unit == "accuracy"

@@ -4,8 +4,10 @@
 
     title, caption, source     what it is, what it shows, the publication
     sweep                      conf/sweep/NAME.yaml; its rows, and no others, are shown
-    table: rows                or `history` (measurements of the probe over training) or
-                               `evaluations` (the second table of a record, such as per layer)
+    table: rows                or `history` (measurements of the probe over training), `learning`
+                               (scores over training), `inference` (energy by step of the last
+                               measurement), `evaluations` (the second table of a record, such as
+                               per layer)
     x, y                       columns; several y are several lines
     line, panel                column or columns whose values get a line, a panel each
     where                      {column: value, or a list of values} of the rows that are shown
@@ -14,6 +16,7 @@
     log                        axes with a logarithmic scale, of [x, y]
     limits                     {y: [low, high]}: what is beyond is cut off
     slope: true                of each line, log y against log x: in the legend and as CSV
+    heat: true                 a map of x against line, with the mean as colour
     labels                     {column: what it is called in the figure}
     kind: images               pictures, not points: with keys of their own, see `pictures`
 
@@ -30,18 +33,20 @@ from textwrap import wrap
 from typing import Any, NamedTuple
 
 from pcbench.config.errors import ConfigError, nearest
+from pcbench.results import heat_figure
 from pcbench.results.files import whole_file
-from pcbench.results.leaderboard import interval
 from pcbench.results.records import Store
+from pcbench.results.statistics import interval
 
 COMMON = {"title", "caption", "source", "sweep", "kind", "line", "where", "labels"}
 KEYS = {
-    "points": COMMON | {"table", "x", "y", "panel", "log", "largest", "limits", "slope"},
+    "points": COMMON | {"table", "x", "y", "panel", "log", "largest", "limits", "slope", "heat"},
     "images": COMMON | {"images", "count"},
 }
 NEEDED = {"points": ("title", "sweep", "x", "y"), "images": ("title", "sweep", "images")}
 DEFAULTS = {"table": "rows", "line": "variant", "panel": [], "where": {}, "log": [], "count": 8}
-TABLES = ("rows", "history", "evaluations")
+SERIES = {"history": "probe/", "learning": "history/"}  # table → arrays, by epoch
+TABLES = ("rows", *SERIES, "inference", "evaluations")
 Row = dict[str, Any]
 
 
@@ -171,9 +176,13 @@ def table_rows(spec: Mapping[str, Any], store: Store, run_ids: Iterable[str]) ->
                 by_condition[entry["condition"]][entry["metric"]] = entry["value"]
             for condition, metrics in by_condition.items():
                 yield record.row | parsed(condition) | metrics
+        elif spec["table"] == "inference":
+            traces = store.arrays(run_id, "probe/energy_trace")
+            for step, energies in enumerate(traces["probe/energy_trace"][-1] if traces else ()):
+                yield record.row | {"step": step, "energy_of_step": float(energies.sum())}
         else:
-            arrays = store.arrays(run_id)
-            series = {k.removeprefix("probe/"): v for k, v in arrays.items() if k[:6] == "probe/"}
+            prefix = SERIES[spec["table"]]
+            series = {k.removeprefix(prefix): v for k, v in store.arrays(run_id, prefix).items()}
             for n in range(len(series.get("epoch", ()))):
                 measured = {k: v[n].item() for k, v in series.items() if v.ndim == 1}
                 yield record.row | measured
@@ -202,7 +211,8 @@ def save(name: str, spec: Mapping[str, Any], drawn: list[Point], folder: Path) -
     if spec.get("slope"):
         paths.append(folder / f"{name}-slopes.csv")
         write_csv(paths[-1], [panel, *Slope._fields[1:]], slopes(drawn))
-    figure = draw(spec, drawn, Figure)
+    heat = spec.get("heat")
+    figure = heat_figure.draw(spec, drawn, Figure, label) if heat else draw(spec, drawn, Figure)
     for suffix in ("png", "pdf"):
         paths.append(folder / f"{name}.{suffix}")
         with whole_file(paths[-1]) as file:
@@ -230,6 +240,8 @@ WIDTH, HEIGHT = 3.9, 3.1  # inches of a panel
 
 
 def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
+    from matplotlib.ticker import LogLocator
+
     panels = list(dict.fromkeys(p.panel for p in drawn))
     lines = list(dict.fromkeys(p.line for p in drawn))
     columns = min(3, len(panels))
@@ -264,6 +276,7 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
             positive = min((x for x in values if x > 0), default=1)
             if min(values) > 0:
                 axis.set_xscale("log")
+                axis.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # labels that have room
             else:  # linear from zero to the smallest value
                 axis.set_xscale("symlog", linthresh=positive)
             if len(values) <= FEW:  # the values themselves, not powers of ten
@@ -295,18 +308,19 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
 
 
 def _curve(axis, own: list[Point], numeric: bool, values: list, marker: str, style: dict):
-    """A line with its intervals as a band; over names, points with error bars."""
+    """A line with its intervals as a band; a single point, or points over names, with error
+    bars."""
     mean = [p.mean for p in own]
     known = all(p.low is not None for p in own)
     low, high = ([p.low for p in own], [p.high for p in own]) if known else (mean, mean)
-    if numeric:
+    if numeric and len(own) > 1:
         x = [p.x for p in own]
         (drawn,) = axis.plot(x, mean, marker + "-", **style)
         if known:
             axis.fill_between(x, low, high, color=style["color"], alpha=0.2, lw=0)
         return drawn
     below, above = ([abs(m - v) for m, v in zip(mean, edge, strict=True)] for edge in (low, high))
-    places = [values.index(p.x) for p in own]
+    places = [p.x if numeric else values.index(p.x) for p in own]
     return axis.errorbar(places, mean, (below, above), fmt=marker, capsize=3, **style)
 
 

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from pcbench.config.errors import ConfigError, nearest
 from pcbench.config.schema import VOCABULARY
-from pcbench.results.columns import COLUMNS
+from pcbench.results.columns import COLUMNS, is_accuracy
+from pcbench.results.comparison import BASELINE, Examples, across, describe
+from pcbench.results.statistics import interval
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,6 +53,8 @@ def leaderboard(
     where: Mapping[str, Any] | None = None,
     by: str | Iterable[str] | None = None,
     higher_is_better: bool | None = None,
+    baseline: str = BASELINE,
+    examples: Examples | None = None,
 ) -> dict[str, Any]:
     """``{metric, higher_is_better, groups: [{task, dataset, model, parameterisation, entries}]}``.
 
@@ -58,8 +62,9 @@ def leaderboard(
     the group (``groups[i]["metric"]``); the top level then names it where all agree. `where` keeps
     the rows whose columns have these values (``null`` for missing, a member for a list). `by`
     names further columns to group by. `higher_is_better` is needed only for a metric without a
-    declared direction. Intervals are 95 % Student-t over seeds, unclipped, null for one seed.
-    Raises QueryError.
+    declared direction. Intervals are 95 %, over seeds, unclipped, null for one seed. `baseline` is
+    the variant that others are compared with; `examples` reads what each test example of a run
+    scored (`comparison.stored_examples`). Raises ConfigError.
     """
     from pcbench.results.table import from_rows
 
@@ -73,61 +78,54 @@ def leaderboard(
     if metric is not None:
         _require_number(data, metric)
     found = data.num_rows
-    data = _filtered(data, where)
-    leaves = _varying_leaves(data)
+    data = filtered(data, where)
+    leaves = varying_leaves(data)
     groups = [c for c in (*GROUP, *SIZE, *DATA, *MARKS, *by) if c in data.column_names]
+    listed = any(COLUMNS[c].type == "list" for c in groups if c in COLUMNS)
     primary = set(data["primary_metric"].unique().to_pylist()) - {None}
-    scores = {_score(name) for name in (DEFAULT_METRIC, *primary)}
+    scores = {score_name(name) for name in (DEFAULT_METRIC, *primary)}
     named = [*primary, *(column.format(score) for score in scores for column in SCORES)]
     named = [name for name in named if name in data.column_names]
     wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *named, *([metric] if metric else [])])
-    selected = data.select(list(wanted)).to_pylist()
     searching = "stage" in where or "stage" in by
-    tuning = 0 if searching else sum(row["stage"] == "tune" for row in selected)
+    reported = data.select(list(wanted))
     if not searching:
-        selected = [row for row in selected if row["stage"] != "tune"]
+        reported = _reported(reported)
+    selected = _plain_rows(reported)
+    tuning = data.num_rows - reported.num_rows
 
     if metric is not None:  # not by group: only the task that has it may declare its direction
         higher_is_better = _direction(metric, selected, higher_is_better)
     split: dict[tuple, list[Row]] = defaultdict(list)
     for row in selected:
-        for key in _group_keys(row, groups):
-            split[key].append(row)
+        key = tuple([row[name] for name in groups])
+        for one in _single(key) if listed else (key,):
+            split[one].append(row)
     ranked = [
         _group(dict(zip(groups, key, strict=True)), members, leaves, metric, higher_is_better)
-        for key, members in sorted(split.items(), key=lambda item: _order(item[0]))
+        for key, members in sorted(split.items(), key=lambda item: order(item[0]))
         if metric is None or _concerns(metric, members)
     ]
     directions = {(g["metric"], g["higher_is_better"]) for g in ranked}
     name, higher = directions.pop() if len(directions) == 1 else (metric or DEFAULT_METRIC, None)
     if higher is None:
         higher = _direction(name, [], higher_is_better)
+    describe(ranked, data, baseline, examples)
     return {
         "metric": name,
         "higher_is_better": higher,
+        "baseline": baseline,
         "groups": ranked,
+        "across": across(ranked),
         "where": {column: str(value) for column, value in where.items()},
         "rows": {"found": found, "ranked": len(selected), "tuning": tuning},
     }
 
 
-def interval(values: list[float]) -> tuple[float | None, float | None]:
-    """The 95 % Student-t interval of the mean; nulls for a single value."""
-    from scipy.special import stdtrit  # scipy.stats alone takes 0.6 s to import
-
-    count = len(values)
-    if count < 2:
-        return None, None
-    mean = math.fsum(values) / count
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (count - 1))
-    half = float(stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
-    return mean - half, mean + half
-
-
 def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_better) -> Row:
     metric = metric or _default_metric(key, rows)
     higher = _direction(metric, rows, higher_is_better)
-    selection = SCORES[0].format(_score(_primary(rows) or DEFAULT_METRIC))
+    selection = SCORES[0].format(score_name(_primary(rows) or DEFAULT_METRIC))
     lowest = rows[0]["primary_higher_is_better"] is False
     validated = any(row.get(selection) is not None for row in rows)
     variants: dict[tuple, list[Row]] = defaultdict(list)
@@ -154,6 +152,7 @@ def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_bette
         "metric": metric,
         "higher_is_better": higher,
         "status": status,
+        "chance": next((row["chance"] for row in rows if row["chance"] is not None), None),
         "entries": entries,
     }
 
@@ -169,25 +168,25 @@ def _entries(
 ) -> list[Row]:
     """The variant's scores: of the config that is best (or lowest) in the column `selection`, or of
     each where nothing can be chosen."""
-    configs: dict[tuple, list[Row]] = defaultdict(list)
-    for row in rows:
-        configs[tuple(_leaf(row, leaf) for leaf in leaves)].append(row)
+    configs = by_config(rows, leaves)
     differing = [i for i in range(len(leaves)) if len({key[i] for key in configs}) > 1]
     validation = {}
     if selection:
-        scores = {key: _scores(members, selection) for key, members in configs.items()}
+        scores = {key: run_scores(members, selection) for key, members in configs.items()}
         validation = {key: _mean(list(s.values())) for key, s in scores.items() if s}
     if validation:
         best_of = min if lowest else max
-        chosen = [best_of(sorted(validation, key=_order), key=validation.__getitem__)]
+        chosen = [best_of(sorted(validation, key=order), key=validation.__getitem__)]
     else:
-        chosen = sorted(configs, key=_order)
+        chosen = sorted(configs, key=order)
     entries = []
     for key in chosen:
-        scored = _scores(configs[key], metric)
+        members = sorted(configs[key], key=lambda r: order((r["seed"], r["run_id"])))
+        scored = run_scores(members, metric)
         values = list(scored.values())
+        seeds = {row["run_id"]: row["seed"] for row in members}
         low, high = interval(values)
-        status = Counter(row["status"] for row in configs[key])
+        status = Counter(row["status"] for row in members)
         entries.append(
             {
                 "mean": _mean(values) if values else None,
@@ -195,8 +194,10 @@ def _entries(
                 "high": high,
                 "seeds": len(values),
                 "run_ids": list(scored),
+                "run_seeds": [seeds[run_id] for run_id in scored],
+                "scores": values,
                 "completed": status["completed"],
-                "asked": len(configs[key]),
+                "asked": len(members),
                 "status": dict(status),
                 "config": {leaves[i]: key[i] for i in differing},
                 "configs": len(configs),  # how many the choice was made from, or the variant has
@@ -206,11 +207,11 @@ def _entries(
     return entries
 
 
-def _scores(rows: list[Row], metric: str) -> dict[str, float]:
-    """Run id → value, by seed, of the runs that have one."""
-    accuracy = metric in COLUMNS and COLUMNS[metric].unit == "accuracy"
+def run_scores(rows: list[Row], metric: str) -> dict[str, float]:
+    """Run id → value, of the runs that have one."""
+    accuracy = is_accuracy(metric)
     found = {}
-    for row in sorted(rows, key=lambda r: _order((r["seed"], r["run_id"]))):
+    for row in rows:
         value = row.get(metric) if row["status"] == "completed" else None
         if row["status"] == "diverged" and accuracy:
             value = row["chance"] or 0.0
@@ -221,7 +222,7 @@ def _scores(rows: list[Row], metric: str) -> dict[str, float]:
 
 def _default_metric(key: Row, rows: list[Row]) -> str:
     primary = _primary(rows)
-    score = _score(primary or DEFAULT_METRIC)
+    score = score_name(primary or DEFAULT_METRIC)
     if primary is not None and score == primary:
         return primary  # of no split: a task's own
     _, chosen, final, *_ = (column.format(score) for column in SCORES)
@@ -236,7 +237,7 @@ def _primary(rows: list[Row]) -> str | None:
     return min({row["primary_metric"] for row in rows} - {None}, default=None)
 
 
-def _score(column: str) -> str:
+def score_name(column: str) -> str:
     """``test_accuracy_final`` → ``accuracy``; any other name is itself."""
     found = re.fullmatch(r"test_(\w+)_(final|at_best_validation|best_epoch)", column)
     return found[1] if found else column
@@ -249,7 +250,7 @@ def _direction(metric: str, rows: list[Row], higher_is_better: bool | None) -> b
         return COLUMNS[metric].higher_is_better
     for row in rows:
         named, higher = row["primary_metric"], row["primary_higher_is_better"]
-        if named is not None and higher is not None and _score(named) == _score(metric):
+        if named is not None and higher is not None and score_name(named) == score_name(metric):
             return higher
     if metric not in COLUMNS and not rows:  # no groups: nothing to rank
         return True
@@ -271,7 +272,7 @@ def _require_number(data: "pa.Table", metric: str) -> None:
         raise QueryError(f"'{metric}' is not a number." + nearest(metric, numeric))
 
 
-def _filtered(data: "pa.Table", where: Mapping[str, Any]) -> "pa.Table":
+def filtered(data: "pa.Table", where: Mapping[str, Any]) -> "pa.Table":
     import pyarrow as pa
 
     for column, wanted in where.items():
@@ -302,7 +303,7 @@ def _matcher(column: str, type_: "pa.DataType", wanted: Any):
     return lambda value: value == text
 
 
-def _varying_leaves(data: "pa.Table") -> list[str]:
+def varying_leaves(data: "pa.Table") -> list[str]:
     """The leaves of the config that change numbers and are not the same in every row.
 
     A leaf has a dot, or is one of the vocabulary's few top-level ones; a task's column has none.
@@ -320,20 +321,41 @@ def _varying_leaves(data: "pa.Table") -> list[str]:
     return [name for name in leaves if len(data[name].unique()) > 1]
 
 
-def _leaf(row: Row, name: str) -> Any:
-    """A leaf that a run was made before is equal to the default with which it was introduced."""
-    value = row[name]
-    known = VOCABULARY.get(name)
-    return None if known is not None and value == known.default else value
+def _reported(data: "pa.Table") -> "pa.Table":
+    """Without the trials of searches."""
+    import pyarrow.compute as pc
+
+    return data.filter(pc.fill_null(pc.not_equal(data["stage"], "tune"), True))
 
 
-def _group_keys(row: Row, columns: list[str]) -> list[tuple]:
-    """The groups of a row: one, or several where it is grouped by a list (its sweeps)."""
+def by_config(rows: list[Row], leaves: list[str]) -> dict[tuple, list[Row]]:
+    """The rows of each config. A leaf that a run was made before is equal to the default with which
+    it was introduced."""
+    stored, configs = defaultdict(list), defaultdict(list)
+    for row in rows:
+        stored[tuple([row[leaf] for leaf in leaves])].append(row)
+    defaults = [VOCABULARY[leaf].default if leaf in VOCABULARY else None for leaf in leaves]
+    for key, members in stored.items():
+        same = zip(key, defaults, strict=True)
+        configs[tuple([None if value == default else value for value, default in same])] += members
+    return configs
+
+
+def _plain_rows(data: "pa.Table") -> list[Row]:
+    """`to_pylist`, in a third of the time where most columns are the same in all rows."""
+    names = [name for name in data.column_names if name not in ("run_id", "sweep")]
+    distinct = {name: data[name].unique() for name in names}
+    constant = {name: values[0].as_py() for name, values in distinct.items() if len(values) == 1}
+    others = [name for name in data.column_names if name not in constant]
+    return [constant | row for row in data.select(others).to_pylist()]
+
+
+def _single(key: tuple) -> list[tuple]:
+    """The groups of a row that is grouped by a list, its sweeps: one for each, or of none."""
     keys: list[tuple] = [()]
-    for column in columns:
-        value = row[column]
+    for value in key:
         values = (value or [None]) if isinstance(value, list) else [value]
-        keys = [(*key, v) for key in keys for v in values]
+        keys = [(*before, v) for before in keys for v in values]
     return keys
 
 
@@ -341,7 +363,7 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _order(key: tuple) -> list[tuple]:
+def order(key: tuple) -> list[tuple]:
     """A sort key for values of any types: null, then numbers, then the rest as text."""
     return [
         (0, 0.0, "")

@@ -1,7 +1,7 @@
 """The truth about a run: one record a directory, written whole, verified when read.
 
     ROOT/runs/RUN_ID/record.json    its presence means: the run is finished
-    ROOT/runs/RUN_ID/arrays.npz     history/..., predictions/..., weights/...
+    ROOT/runs/RUN_ID/arrays.npz     history/..., weights/..., examples/COLUMN ...
     ROOT/runs/RUN_ID/traceback.txt  of a failed run
     ROOT/sweeps/NAME.json           the run ids of a sweep
 
@@ -257,6 +257,11 @@ class Store:
             except RecordError as error:
                 report(str(error), problems)
         return found
+
+    def unfinished(self, finished: Iterable[str]) -> int:
+        """How many runs sweeps ask for that are not among the finished ones."""
+        members = {run_id for runs in self.sweeps([]).values() for run_id in runs}
+        return len(members.difference(finished))
 
     def records(self) -> Iterator[tuple[str, str]]:
         """Run id and the place of its record, which need not exist (an unfinished run).

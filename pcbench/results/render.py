@@ -1,7 +1,7 @@
 """A leaderboard as a table in the terminal, Markdown, CSV, JSON or LaTeX.
 
-Accuracies are shown in percent, other metrics with four significant digits, both with the 95 %
-Student-t interval over seeds, which is not clipped. CSV and JSON hold the unrounded values.
+Accuracies are shown in percent, other metrics with four significant digits, both with their 95 %
+interval over seeds, which is not clipped. CSV and JSON hold the unrounded values.
 """
 
 import csv as csv_
@@ -9,17 +9,22 @@ import io
 import json as json_
 from typing import TYPE_CHECKING, Any
 
-from pcbench.results.columns import COLUMNS, SCHEMA_VERSION
+from pcbench.results.columns import SCHEMA_VERSION, is_accuracy
+from pcbench.results.comparison import COST, MEASURED
+from pcbench.results.leaderboard import score_name
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Board = dict[str, Any]
-HEADER = ("rank", "variant", "score", "seeds", "completed", "config")
+HEADER = ("rank", "variant", "score", "difference", "seeds", "flop/step", "config")
 ENTRY = (
-    "rank", "algorithm", "variant", "mean", "low", "high", "seeds", "completed", "asked",
+    "rank", "algorithm", "variant", "mean", "low", "high", "iqm", "seeds", "completed", "asked",
     "configs", "validation", "config", "run_ids",
+    *(f"difference_{name}" for name in ("mean", "low", "high", "p_holm", "verdict", "examples")),
+    *COST, *MEASURED,
 )  # fmt: skip
+NOT_NAMES = ("metric", "higher_is_better", "status", "entries", "chance", "asked", "baseline")
 
 
 def table(board: Board, console: "Console", results_dir: str = "results") -> None:
@@ -31,14 +36,14 @@ def table(board: Board, console: "Console", results_dir: str = "results") -> Non
         console.print(empty(board, results_dir), markup=False, highlight=False)
         return
     for group in board["groups"]:
-        shown = Table(title=Text(_title(group)), title_justify="left", caption_justify="left")
+        shown = Table(title=Text(title(group)), title_justify="left", caption_justify="left")
         for name in _header(group):
-            numeric = name in ("rank", "seeds", "completed")
+            numeric = name in ("rank", "seeds", "flop/step")
             shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
         for entry in group["entries"]:
             shown.add_row(*(Text(cell) for cell in _cells(entry, group)))
         console.print(shown)
-    console.print(_note(board), markup=False, highlight=False)
+    console.print("\n".join(notes(board)), markup=False, highlight=False)
 
 
 def markdown(board: Board, results_dir: str = "results") -> str:
@@ -50,20 +55,25 @@ def markdown(board: Board, results_dir: str = "results") -> str:
         lines += [_cells(entry, group) for entry in group["entries"]]
         escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
         rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
-        parts.append(f"### {_title(group)}\n\n{rows}\n")
-    return "\n".join([*parts, _note(board)]) + "\n"
+        parts.append(f"### {title(group)}\n\n{rows}\n")
+    return "\n".join([*parts, *notes(board)]) + "\n"
 
 
 def csv(board: Board) -> str:
     """One line an entry; `run_ids` separated by spaces, `config` as JSON."""
     groups = board["groups"]
-    keys = list(dict.fromkeys(k for g in groups for k in g if k not in ("entries", "status")))
+    shown = ("metric", "higher_is_better")
+    keys = dict.fromkeys(k for g in groups for k in g if k in shown or k not in NOT_NAMES)
     out = io.StringIO()
     writer = csv_.DictWriter(out, [*keys, *ENTRY], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for group in groups:
         for entry in group["entries"]:
+            compared = entry["difference"] or {}
             texts = {
+                **entry["cost"],
+                **entry["measured"],
+                **{f"difference_{name}": value for name, value in compared.items()},
                 "run_ids": " ".join(entry["run_ids"]),
                 "config": json_.dumps(entry["config"]) if entry["config"] else "",
             }
@@ -82,8 +92,8 @@ def latex(board: Board, results_dir: str = "results") -> str:
     parts = []
     for group in board["groups"]:
         lines = [
-            f"% {_title(group)}",
-            r"\begin{tabular}{rllrrl}",
+            f"% {title(group)}",
+            r"\begin{tabular}{rlllrrl}",
             r"\toprule",
             " & ".join(_escaped(name) for name in _header(group)) + r" \\",
             r"\midrule",
@@ -91,8 +101,8 @@ def latex(board: Board, results_dir: str = "results") -> str:
         for entry in group["entries"]:
             lines.append(" & ".join(_escaped(cell) for cell in _cells(entry, group)) + r" \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
-    notes = "".join(f"% {line}\n" for line in _note(board).splitlines())
-    return "\n".join(parts) + notes
+    told = "".join(f"% {line}\n" for line in notes(board))
+    return "\n".join(parts) + told
 
 
 TEXT = {"markdown": markdown, "csv": csv, "json": json, "latex": latex}
@@ -120,60 +130,100 @@ def empty(board: Board, results_dir: str = "results") -> str:
 
 def _header(group: Board) -> list[str]:
     arrow = "↑" if group["higher_is_better"] else "↓"
-    unit = " (%)" if _is_accuracy(group["metric"]) else ""
-    return [f"{group['metric']}{unit} {arrow}" if name == "score" else name for name in HEADER]
+    unit = " (%)" if is_accuracy(group["metric"]) else ""
+    titles = {"score": f"{score_name(group['metric'])}{unit} {arrow}"}
+    if group["baseline"] is not None:
+        titles["difference"] = f"minus {group['entries'][group['baseline']]['variant']}"
+    return [titles.get(name, name) for name in HEADER]
 
 
 def _cells(entry: Board, group: Board) -> list[str]:
-    diverged = entry["status"].get("diverged", 0)
+    flops = entry["cost"]["flops_per_step"]
     return [
         "–" if entry["rank"] is None else str(entry["rank"]),
         str(entry["variant"]),
-        _score(entry, group["metric"]),
-        str(entry["seeds"]),
-        f"{entry['completed']}/{entry['asked']}" + (f" ({diverged} diverged)" if diverged else ""),
+        score(entry, group["metric"]),
+        difference(entry["difference"], group["metric"]),
+        seeds(entry, group),
+        "–" if flops is None else f"{flops:.2g}",
         " ".join(f"{key}={_value(value)}" for key, value in entry["config"].items()),
     ]
 
 
-def _score(entry: Board, metric: str) -> str:
-    values = [entry["mean"], entry["low"], entry["high"]]
-    if _is_accuracy(metric):
-        texts = ["–" if v is None else f"{100 * v:.2f}" for v in values]
-    else:
-        texts = ["–" if v is None else f"{v:.4g}" for v in values]
-    return texts[0] if entry["low"] is None else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+def score(entry: Board, metric: str, sign: str = "") -> str:
+    """``98.35 [98.30, 98.40]``: mean and interval of an entry, or of a difference (`sign`: +)."""
+    mean = number(entry["mean"], metric, sign)
+    return mean if entry["low"] is None else f"{mean} {interval(entry, metric, sign)}"
 
 
-def _is_accuracy(metric: str) -> bool:
-    return metric in COLUMNS and COLUMNS[metric].unit == "accuracy"
+def interval(entry: Board, metric: str, sign: str = "") -> str:
+    return f"[{number(entry['low'], metric, sign)}, {number(entry['high'], metric, sign)}]"
 
 
-def _title(group: Board) -> str:
-    keys = ("metric", "higher_is_better", "status", "entries")
+def number(value: float | None, metric: str, sign: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:{sign}.2f}" if is_accuracy(metric) else f"{value:{sign}.4g}"
+
+
+def difference(found: Board | None, metric: str) -> str:
+    """The same of a paired difference, and what it says; `*`: of seeds alone."""
+    if found is None:
+        return ""
+    mark = "" if found["examples"] is not None else "*"
+    return f"{score(found, metric, '+')} {found['verdict'] or 'unknown'}{mark}"
+
+
+def seeds(entry: Board, group: Board) -> str:
+    """Completed runs of as many as the group's other entries have, and what became of the rest."""
+    others = [f"{n} {status}" for status, n in entry["status"].items() if status != "completed"]
+    if missing := group["asked"] - entry["asked"]:
+        others.append(f"{missing} not run")
+    shown = f"{entry['completed']}/{group['asked']}"
+    return f"{shown} ({', '.join(others)})" if others else shown
+
+
+def title(group: Board) -> str:
     named = ("task", "dataset", "model", "parameterisation")
     names = [str(group[key]) for key in named if group.get(key) is not None]
     others = [
         f"{key}={_value(value)}"
         for key, value in group.items()
-        if key not in (*keys, *named, "schema_version") and value is not None
+        if key not in (*NOT_NAMES, *named, "schema_version") and value is not None
     ]
     # shown where it says something: rows of another version stand in a group of their own
     if group.get("schema_version") not in (None, SCHEMA_VERSION):
         others.append(f"schema_version={group['schema_version']}")
-    return " · ".join([*names, *others])
+    return " · ".join([*names, *others, group["metric"]])
 
 
-def _note(board: Board) -> str:
-    notes = [
-        "mean [95 % Student-t interval over seeds, not clipped]; diverged runs score chance on "
-        "accuracies; failed runs score nothing.",
+def names(group: Board) -> dict[str, str]:
+    """What the runs of a group share: what a reader looks for (`title`), and the `rest`."""
+    shown = {k: v for k, v in group.items() if k not in NOT_NAMES and v is not None}
+    chief = [str(shown.pop(k)) for k in ("dataset", "model") if k in shown]
+    chief += [f"{k} {shown.pop(k)}" for k in ("width", "depth") if k in shown]
+    shown.pop("schema_version", None)
+    rest = [str(v) if k == "task" else f"{k} {v}" for k, v in shown.items()]
+    return {"title": " · ".join(chief), "rest": ", ".join(rest)}
+
+
+def notes(board: Board) -> list[str]:
+    """How to read the numbers."""
+    told = [
+        "mean [95 % interval over seeds: Student-t, from 20 seeds on a bootstrap; not clipped]; "
+        "diverged runs score chance on accuracies; failed runs score nothing.",
         "Of several configs the one with the best mean validation score is shown; without a "
         "validation set every config is an entry.",
     ]
+    if any(group["baseline"] is not None for group in board["groups"]):
+        told.append(
+            f"Differences to {board['baseline']} are paired by seed, for new seeds and new test "
+            "examples (*: new seeds alone); a tie unless p < 0.05 after Holm's correction in the "
+            "group."
+        )
     if board["rows"]["tuning"]:
-        notes.append(f"Left out: {board['rows']['tuning']} trials of searches (stage=tune).")
-    return "\n".join(notes)
+        told.append(f"Left out: {board['rows']['tuning']} trials of searches (stage=tune).")
+    return told
 
 
 def _value(value: Any) -> str:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pcbench.results.columns import COLUMNS, SCHEMA_VERSION
@@ -36,8 +37,10 @@ def table(
     """
     store = Store(results_dir)
     path = store.root / INDEX
-    stamps = _stamps(store)
-    stored = None if rebuild else _stored(path)
+    with ThreadPoolExecutor(1) as reader:  # it reads while this thread asks for the files
+        reading = None if rebuild else reader.submit(_stored, path)
+        stamps = _stamps(store)
+        stored = reading and reading.result()
     index = _updated(store, stored, stamps, problems)
     index = _with_sweeps(index, store.sweeps(problems))
     if stored is None or not index.equals(stored):

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pcbench.results.records import Record
+from pcbench.results.records import Record, RecordError, Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,25 @@ def mirror(
         warnings.warn(f"wandb did not take run {record.run_id}: {error}", stacklevel=2)
         return False
     return True
+
+
+def mirror_sweep(store: Store, sweep: str, settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Mirror the finished runs of a sweep as a group of its name: (those taken, finished ones).
+    Raises RecordError for a sweep that there is not."""
+    sweeps = store.sweeps()
+    if sweep not in sweeps:
+        known = ", ".join(sweeps) or "none"
+        raise RecordError(f"{store.root} holds no sweep '{sweep}'. There: {known}.")
+    finished = [run_id for run_id in sweeps[sweep] if store.holds(run_id)]
+    settings = {"mode": "offline", "dir": str(store.root), "group": sweep, **settings}
+    taken = 0
+    for run_id in finished:
+        try:
+            history = store.arrays(run_id, HISTORY)
+        except RecordError:  # a failed run has none
+            history = {}
+        taken += mirror(store.read(run_id), history, settings)
+    return taken, len(finished)
 
 
 def _mirror(record: Record, arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -46,8 +46,11 @@ class Classification(Task):
             found["completion_errors"] = jnp.mean((filled - x) ** 2, -1, where=~mask)
         return found
 
+    def examples(self, found, y):
+        return found["predictions"] == y
+
     def score(self, found, images, y):
-        scores = {"accuracy": np.mean(found["predictions"] == y, -1)}
+        scores = {"accuracy": np.mean(self.examples(found, y), -1)}
         if "generation_errors" in found:
             square = np.mean(found["generation_errors"], -1) - within_classes(images(), y)
             scores["generation_rmse"] = np.sqrt(np.maximum(square, 0))

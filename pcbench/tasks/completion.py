@@ -83,6 +83,9 @@ class Completion(Reproduction):
             "images": found,
         }
 
+    def examples(self, found, y):
+        return found["successes"]
+
     def score(self, found, images, y):
         names = {"success": "successes", "mse": "errors", "index_accuracy": "indices_right"}
         return {name: np.mean(found[of], -1) for name, of in names.items()}

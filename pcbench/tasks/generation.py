@@ -49,6 +49,9 @@ class Generation(Reproduction):
             found["samples"] = algorithm.sample(trained, len(made), hyper, key)
         return found
 
+    def examples(self, found, y):
+        return found["errors"]
+
     def score(self, found, images, y):
         square = np.mean(found["errors"], -1)
         scores = {"mse": square}

@@ -67,6 +67,9 @@ class SequenceMemory(Reproduction):
         _, made = jax.lax.scan(step, carry, jnp.moveaxis(x[:, :-1], 1, 0))
         return jnp.moveaxis(made, 0, 1)
 
+    def examples(self, found, y):
+        return found["errors"]
+
     def score(self, found, images, y):
         metric = "bit_error" if self.binary else "mse"
         names = {metric: "errors", f"online_{metric}": "online_errors"}

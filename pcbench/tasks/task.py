@@ -54,6 +54,11 @@ class Task:
         """Per example of the batch, (B,) each; kept for the test set under these names."""
         raise NotImplementedError
 
+    def examples(self, found: Mapping[str, np.ndarray], y: np.ndarray) -> np.ndarray | None:
+        """(members, n): what each example scores, of which the primary metric is the mean. None
+        where it is no mean."""
+        return None
+
     def score(
         self,
         found: Mapping[str, np.ndarray],

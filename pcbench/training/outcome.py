@@ -29,17 +29,34 @@ class Log:
     size: int
     evaluations: list[dict[str, np.ndarray]] = field(default_factory=list)
     probes: list[dict[str, np.ndarray]] = field(default_factory=list)
+    examples: dict[str, np.ndarray] = field(default_factory=dict)  # (members, n), see `add`
     step_s: list[float] = field(default_factory=list)  # seconds per training step, per epoch
     seconds: float = 0.0  # before the last interruption
 
     def __post_init__(self):
         self.diverged = np.zeros(self.size, int)  # epoch at which it was seen; 0: never
 
+    def add(
+        self, scores: dict, examples: np.ndarray | None, selection: str, higher_is_better: bool
+    ) -> None:
+        """An evaluation; `examples`: what each member scores on each example of the test set. Kept
+        of the last evaluation and of the one that the selection chooses."""
+        self.evaluations.append(scores)
+        if examples is None:
+            return
+        self.examples["final"] = examples
+        if (chooser := _chooser(scores, selection)) in scores:
+            values = np.stack([row[chooser] for row in self.evaluations])
+            best = _best(higher_is_better)(values, 0) == len(values) - 1
+            before = self.examples.get("chosen", examples)
+            self.examples["chosen"] = np.where(best[:, None], examples, before)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """For a checkpoint."""
         return {
             **_stacked("evaluations", self.evaluations),
             **_stacked("probes", self.probes),
+            **{f"examples/{name}": values for name, values in self.examples.items()},
             "step_s": np.asarray(self.step_s),
             "seconds": np.asarray(self.seconds),
             "diverged": self.diverged,
@@ -48,6 +65,8 @@ class Log:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.evaluations = _unstacked("evaluations", arrays)
         self.probes = _unstacked("probes", arrays)
+        kept = [name for name in arrays if name.startswith("examples/")]
+        self.examples = {name.removeprefix("examples/"): arrays[name] for name in kept}
         self.step_s = arrays["step_s"].tolist()
         self.seconds = float(arrays["seconds"])
         self.diverged = arrays["diverged"]
@@ -96,6 +115,10 @@ def member_outcome(
     for name, values in found.items():
         whole = values.ndim == 2  # (members, examples); of what is larger, such as images, a few
         arrays[f"{name}/test"] = values[member] if whole else values[member, :PICTURES]
+    final, primary = next(iter(scores)), scores["primary_metric"]
+    for column, name in ((final, "final"), (primary, "chosen")):
+        if name in log.examples:
+            arrays[f"examples/{column}"] = log.examples[name][member]
     probes = {n.removeprefix("probe/"): v for n, v in arrays.items() if n.startswith("probe/")}
     probe = {n: float(v[-1]) for n, v in probes.items() if v.ndim == 1 and n != "epoch"}
     by_layer = [
@@ -104,6 +127,20 @@ def member_outcome(
         for layer, value in enumerate(probes[name][-1] if name in probes else (), start=1)
     ]
     return Outcome("completed", scores | probe, arrays, by_layer)
+
+
+def _chooser(scores: Mapping, selection: str) -> str:
+    """What the epoch is chosen by: the task's first score, on the validation set."""
+    split = "test" if selection == "best_test_epoch" else "validation"
+    return f"{split}_{_primary(scores)}"
+
+
+def _primary(scores: Mapping) -> str:
+    return next(name for name in scores if name.startswith("test_")).removeprefix("test_")
+
+
+def _best(higher_is_better: bool):
+    return np.argmax if higher_is_better else np.argmin
 
 
 def _scores(arrays: Mapping[str, np.ndarray], selection: str, higher_is_better: bool) -> dict:
@@ -115,7 +152,7 @@ def _scores(arrays: Mapping[str, np.ndarray], selection: str, higher_is_better: 
         if name.startswith("history/")
     }
     scores = {n.removeprefix("test_"): v for n, v in history.items() if n.startswith("test_")}
-    primary, best_of = next(iter(scores)), np.argmax if higher_is_better else np.argmin
+    primary, best_of = _primary(history), _best(higher_is_better)
     columns = {f"test_{name}_final": float(values[-1]) for name, values in scores.items()}
     validation = history.get(f"validation_{primary}")
     column = f"test_{primary}_final"

@@ -111,7 +111,12 @@ class Pack:
             of_split = self.program.task.score(self.found, images, labels)
             scores |= {f"{split}_{name}": score for name, score in of_split.items()}
             start += len(labels)
-        self.log.evaluations.append({"epoch": np.full(self.size, epoch), **scores})
+        self.log.add(
+            {"epoch": np.full(self.size, epoch), **scores},
+            self.program.task.examples(self.found, labels),
+            self.config["train.selection"],
+            self.program.task.higher_is_better,
+        )
         self.log.diverged[~finite & (self.log.diverged == 0)] = epoch
         return scores
 
