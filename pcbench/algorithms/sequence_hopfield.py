@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pcbench.algorithms.base import Batch, Hyper, State, Trained
-from pcbench.algorithms.hopfield_memory import HopfieldMemory, Patterns
+from pcbench.algorithms.hopfield_memory import HopfieldMemory, Patterns, retrieve
 
 
 @dataclass(frozen=True)
@@ -42,4 +42,4 @@ class SequenceHopfield(HopfieldMemory):
 
     def follow(self, trained: Trained, x: Array, carried, hyper: Hyper):
         pairs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), trained.memory)
-        return self._retrieve(pairs.keys, pairs, x, hyper), carried
+        return retrieve(self, pairs.keys, pairs, x, hyper), carried

@@ -33,6 +33,7 @@ _CATALOGUE = {
     "two_moons": _Entry("generated", 2, (2,)),
     "gaussian": _Entry("generated"),  # targets instead of labels
     "normal": _Entry("generated", 1, (1,)),
+    "sources": _Entry("generated"),  # targets instead of labels
     "binary_sequences": _Entry("generated", 1),
     "image_sequences": _Entry("generated", 1),  # of a dataset that must be there
     "moving_digits": _Entry("generated", 1),
