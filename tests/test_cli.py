@@ -153,7 +153,7 @@ def test_help_lists_groups_choices_and_keys():
     text = invoke("run", "--help").stdout
     for word in (
         "algorithm",
-        "chl, coupled",
+        "dtp, ep",
         "vgg5, vgg7",
         "algorithm.step_size",
         "train.epochs",

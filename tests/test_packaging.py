@@ -32,7 +32,7 @@ def test_the_wheel_carries_the_package_and_its_defaults(tmp_path):
         names = set(archive.namelist())
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
         assert "pcbench = pcbench.cli:main" in archive.read(entry_points).decode()
-    assert {"pcbench/conf/config.yaml", "pcbench/__init__.py", "pcbench/cli.py"} <= names
+    assert {"pcbench/conf/config.yaml", "pcbench/__init__.py", "pcbench/cli/__init__.py"} <= names
     parts = {"page.html", "page.css", "page.js", "charts.js"}
     assert {f"pcbench/results/{part}" for part in parts} <= names
     shipped = {name for name in names if name.startswith("pcbench/conf/") and ".yaml" in name}
