@@ -10,19 +10,18 @@ from pcbench.config import ConfigError
 from pcbench.memories.separation import SEPARATIONS, separate
 from pcbench.memories.similarity import DISTANCES, SIMILARITIES
 from pcbench.sweeps.expand import single
-from pcbench.tasks.classification import Classification
+from pcbench.tasks.task import Task
 from pcbench.training.assembly import assemble
 from pcbench.training.datasets import load_dataset
 from pcbench.training.train import train
 
 
-class Retrieval(Classification):
+class Retrieval(Task):
     """Every example of a split is a cue for the memory. Scored by its squared distance to what is
     retrieved."""
 
     needs = ("recall",)
     higher_is_better = False
-    chance = None
 
     @property
     def outputs(self):
@@ -35,6 +34,9 @@ class Retrieval(Classification):
         known = jnp.zeros((), bool)
         found = algorithm.recall(trained, batch.x, batch.target, known, hyper, key)
         return {"distances": jnp.sum((found - batch.target) ** 2, -1)}
+
+    def examples(self, found, y):
+        return found["distances"]
 
     def score(self, found, images, y):
         return {"distance": np.mean(found["distances"], -1)}
