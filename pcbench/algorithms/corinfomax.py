@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from pcbench.algorithms.separation import OnlineSeparation, _product
+from pcbench.algorithms.separation import OnlineSeparation, small_product
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class CorInfoMax(OnlineSeparation):
 
     def force(self, y, feedforward, statistics, numbers):
         gain = (1 - numbers["forgetting"]) / numbers["forgetting"]
-        inhibition = gain * _product(statistics, y)
+        inhibition = gain * small_product(statistics, y)
         return numbers["prediction_weight"] * (feedforward - y) + inhibition
 
     def learn(self, y, statistics, numbers):
         keep = numbers["forgetting"]
-        z = _product(statistics, y)
+        z = small_product(statistics, y)
         gain = (1 - keep) / keep
         outer = z[:, None] * z
         found = (statistics - gain / (1 + gain * jnp.sum(y * z)) * outer) / keep

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from pcbench.algorithms.separation import OnlineSeparation, _product
+from pcbench.algorithms.separation import OnlineSeparation, small_product
 
 
 class Moments(NamedTuple):
@@ -37,9 +37,11 @@ class PEM(OnlineSeparation):
         others = statistics.covariance - jnp.diag(variance)
         variance = variance + numbers["variance_floor"]
         if self.lateral == "normalised":
-            inhibition = (_product(others, centred / variance) - centred) / variance
+            inhibition = (small_product(others, centred / variance) - centred) / variance
         else:
-            inhibition = numbers["lateral_weight"] * _product(others, centred) - centred / variance
+            inhibition = (
+                numbers["lateral_weight"] * small_product(others, centred) - centred / variance
+            )
         return -numbers["prediction_weight"] * (y - feedforward) - inhibition
 
     def learn(self, y, statistics, numbers):

@@ -65,7 +65,7 @@ class OnlineSeparation(Algorithm):
 
         def one(carry, x):
             own, seen = carry
-            feedforward = _product(own.weights, x)
+            feedforward = small_product(own.weights, x)
             y = self.relax(feedforward, own.statistics, numbers)
             rate = self._rate(seen, numbers)
             weights = own.weights + rate * (y - feedforward)[:, None] * x
@@ -115,6 +115,6 @@ def _ordered(projected: tuple[Array, Array], before: Array) -> tuple[Array, Arra
     return y, before, threshold
 
 
-def _product(matrix: Array, vector: Array) -> Array:
+def small_product(matrix: Array, vector: Array) -> Array:
     """Of a few numbers a loop computes this faster as a sum than as a matrix product."""
     return jnp.sum(matrix * vector, -1)
