@@ -38,6 +38,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # not features of any machine.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# As `pcbench` itself computes: an accelerator's default products are far coarser than float32.
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("WANDB_MODE", "offline")
 

@@ -134,14 +134,15 @@ def test_a_wrong_key_is_answered_in_under_two_seconds():
     [["--help"], ["run", "--help"], ["leaderboard"], ["plan", "demo"], ["data", "list"]],
 )
 def test_light_commands_import_no_jax_and_answer_at_once(arguments, finished):
-    """Under a second each on an idle machine; tests share it, so twice that is allowed."""
+    """Under a second each on an idle machine. Counted is the processor's time, which other tests
+    do not take away, and twice as much is allowed."""
     code = (
-        "import sys, time; started = time.perf_counter(); from pcbench.cli import main\n"
+        "import sys, time; from pcbench.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "heavy = {'jax', 'flax', 'optax', 'tensorflow_datasets', 'wandb'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "assert time.perf_counter() - started < 2\n"
+        "assert time.process_time() < 2, time.process_time()\n"
     )
     if arguments[0] in ("leaderboard", "plan"):
         arguments = [*arguments, "--results", str(finished)]

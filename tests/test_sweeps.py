@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+import jax
 import pytest
 from click.testing import CliRunner
 
@@ -416,6 +417,9 @@ def timed(tmp_path, monkeypatch):
     """The modes that were measured; a `map` pack is said to take `timed.whole_run` seconds."""
     from pcbench.training import packing
 
+    if jax.default_backend() != "cpu":
+        pytest.skip("on an accelerator a pack is a vmap without being timed")
+
     class Timed(packing._Timed):
         modes: ClassVar = []
         whole_run = float("inf")
@@ -463,7 +467,12 @@ def test_map_packs_store_what_single_runs_store(tmp_path):
     packed, single = Store(tmp_path / "packed"), Store(tmp_path / "single")
     list(execute.inline([Pack(tuple(configs), "map")], packed, lambda *_: None))
     list(execute.inline(new_packs(configs, "none", None, 1), single, lambda *_: None))
-    assert numbers(packed) == numbers(single)
+    if jax.default_backend() == "cpu":
+        assert numbers(packed) == numbers(single)
+    else:  # another program may be compiled to other kernels
+        for run, found in numbers(packed).items():
+            assert found[0] == numbers(single)[run][0]
+            assert found[1:] == pytest.approx(numbers(single)[run][1:], rel=1e-4)
 
 
 # --- processes ----------------------------------------------------------------------------------

@@ -462,7 +462,8 @@ print(len(three), three[0].metrics["pack_size"])
 
 def test_packs_spread_over_four_devices():
     """Members of a map pack equal single runs bit for bit there, too; 3 members use 3 devices."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    four = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | four
     done = subprocess.run(
         [sys.executable, "-c", DEVICES], env=environment, capture_output=True, text=True
     )

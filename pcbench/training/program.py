@@ -4,7 +4,8 @@ Every function works on a *pack*: its carry and its numbers have a leading membe
 shared. A pack of one is the single run.
 
 - mode ``none``: one member, without the axis inside;
-- mode ``map``: one member after the other inside the program, bit for bit equal to single runs;
+- mode ``map``: one member after the other inside the program, equal to single runs (on CPUs bit for
+  bit);
 - mode ``vmap``: all members at once.
 """
 

@@ -225,11 +225,14 @@ def a_vmapped_pack_equals_single_steps(subject: Subject) -> Measured:
 
 @contract
 def a_mapped_pack_equals_single_steps_bit_for_bit(subject: Subject) -> Measured:
-    """Members one after the other inside a program: no bit differs from single steps."""
+    """Members one after the other inside a program: no bit differs from single steps. An
+    accelerator's compiler may choose other kernels for another program: there, to rounding."""
     (states, hyper, keys), expected = subject.members
     data, step = subject.batch(0), subject.rule.step
     packed = jax.jit(lambda *m: jax.lax.map(lambda own: step(own[0], data, *own[1:]), m))
     found = packed(states, hyper, keys)
+    if jax.default_backend() != "cpu":
+        return Measured(_moved(found, expected, states), PROMISED)
     return Measured(largest(difference(_numbers(found), _numbers(expected))), 0)
 
 
