@@ -1,4 +1,4 @@
-"""How a pack is best computed on this machine: measured once, then remembered."""
+"""How a pack is best computed on this machine: on CPUs measured once, then remembered."""
 
 import hashlib
 import json
@@ -22,12 +22,14 @@ def choose_mode(configs: list[Config]) -> str:
     """``map`` or ``vmap``, whichever takes a pack of these programs and this size through a few
     steps faster. Kept per machine, program and size in the cache.
 
-    A pack that takes less time as a ``map`` than a second program takes to compile stays one.
-    Raises MemoryError when the pack does not fit (on an accelerator: not as a ``vmap``, because a
-    smaller one is faster than a ``map`` there).
+    A pack that takes less time as a ``map`` than a second program takes to compile stays one. An
+    accelerator, which small members cannot fill one by one, always runs a ``vmap``.
+    Raises MemoryError when the pack does not fit.
     """
     if len(configs) == 1:
         return "none"
+    if jax.default_backend() != "cpu":
+        return "vmap"
     path = _place(configs)
     try:
         return json.loads(path.read_bytes())["mode"]
@@ -41,9 +43,7 @@ def choose_mode(configs: list[Config]) -> str:
         try:
             vmapped = _Timed(configs, "vmap", mapped.pack.program)
         except MemoryError:
-            if jax.default_backend() == "cpu":
-                return "map"
-            raise
+            return "map"
         if 1 / CLEAR < mapped.seconds / vmapped.seconds < CLEAR:
             for timed in (mapped, vmapped):
                 timed.run()
