@@ -33,7 +33,7 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
     from pcbench.results import render
     from pcbench.results.comparison import stored_examples
     from pcbench.results.leaderboard import leaderboard as rank
-    from pcbench.results.records import Store
+    from pcbench.results.published import opened
     from pcbench.results.table import table
 
     conditions = {}
@@ -42,7 +42,7 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
         if not equals:
             raise ConfigError(f"--where {condition}: expected COLUMN=VALUE.")
         conditions[key] = value
-    store, problems = Store(results), []
+    store, problems = opened(results), []
     rows = table(results, problems)
     for problem in problems:
         click.echo(f"pcbench: {problem}", err=True)

@@ -56,7 +56,7 @@ def markdown(board: Board, results_dir: str = "results") -> str:
         escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
         rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
         parts.append(f"### {title(group)}\n\n{rows}\n")
-    return "\n".join([*parts, *notes(board)]) + "\n"
+    return "\n".join(parts) + "\n" + "\n\n".join(notes(board)) + "\n"
 
 
 def csv(board: Board) -> str:

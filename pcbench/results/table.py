@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcbench.results.columns import COLUMNS, SCHEMA_VERSION
 from pcbench.results.files import RecordError, whole_file
+from pcbench.results.published import Published, opened
 from pcbench.results.records import Store, report
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def table(
     Records that cannot be read are added to `problems`, or warned about without such a list.
     An absent or empty directory gives a table without rows.
     """
-    store = Store(results_dir)
+    store = opened(results_dir)
+    if isinstance(store, Published):  # small, and no place for an index
+        rows = from_rows(record.row for record in store.iterate(problems))
+        return _with_sweeps(rows, store.sweeps(problems))
     path = store.root / INDEX
     with ThreadPoolExecutor(1) as reader:  # it reads while this thread asks for the files
         reading = None if rebuild else reader.submit(_stored, path)
