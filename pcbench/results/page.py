@@ -110,8 +110,11 @@ def _flags(group: Board) -> list[str]:
         found.append(f"Rows of schema version {version}; this pcbench writes {SCHEMA_VERSION}.")
     if few := [e["variant"] for e in group["entries"] if e["asked"] < group["asked"]]:
         found.append(f"Fewer seeds than the {group['asked']} of others: {', '.join(few)}.")
-    if lost := [e["variant"] for e in group["entries"] if e["completed"] < e["asked"]]:
+    ended = ("diverged", "failed")
+    if lost := [e["variant"] for e in group["entries"] if any(s in e["status"] for s in ended)]:
         found.append(f"Runs that diverged or failed: {', '.join(lost)}.")
+    if missing := render.unfinished(group):
+        found.append(f"Runs that are not finished, over all configs: {missing}.")
     return found
 
 

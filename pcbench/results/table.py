@@ -52,6 +52,11 @@ def table(
     return index.select([name for name in index.column_names if name not in (_MTIME, _SIZE)])
 
 
+def with_unfinished(data: "pa.Table", rows: Iterable[Mapping[str, Any]]) -> "pa.Table":
+    """The table and rows of runs that are asked for (`row.unfinished_row`)."""
+    return _appended(data, from_rows(rows, seen=data.schema))
+
+
 def from_rows(rows: Iterable[Mapping[str, Any]], seen: "pa.Schema | None" = None) -> "pa.Table":
     """Rows → typed columns. `seen`: the schema of rows that these will be appended to, whose
     columns and kinds of values then count as well."""
@@ -157,13 +162,19 @@ def _updated(store: Store, stored, stamps, problems) -> "pa.Table":
         return from_rows(_rows(store, stamps, [], stamps))
     if fresh.num_rows == 0:
         return kept
+    return _appended(kept, fresh).sort_by("run_id").combine_chunks()
+
+
+def _appended(kept: "pa.Table", fresh: "pa.Table") -> "pa.Table":
+    """`fresh` has all columns of `kept`, in types as wide or wider."""
+    import pyarrow as pa
+
     widened = [
-        kept[f.name].cast(f.type) if f.name in stored.column_names
+        kept[f.name].cast(f.type) if f.name in kept.column_names
         else pa.nulls(kept.num_rows, f.type)
         for f in fresh.schema
     ]  # fmt: skip
-    kept = pa.Table.from_arrays(widened, schema=fresh.schema)
-    return pa.concat_tables([kept, fresh]).sort_by("run_id").combine_chunks()
+    return pa.concat_tables([pa.Table.from_arrays(widened, schema=fresh.schema), fresh])
 
 
 def _rows(store: Store, run_ids: Iterable[str], problems, stamps) -> Iterable[dict[str, Any]]:
