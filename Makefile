@@ -41,8 +41,9 @@ format: $(STAMP) ## rewrite the sources in that style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-leaderboard: $(STAMP) ## the ranking of what has been run
-	$(BIN)/pcbench leaderboard
+leaderboard: $(STAMP) ## the published table and page, from results/published (RESULTS=DIR joins DIR's runs)
+	$(BIN)/python scripts/published_leaderboard.py $(RESULTS)
+	@echo "The sweep: pcbench sweep published_leaderboard; then make leaderboard RESULTS=results"
 
 clean: ## the environment and the caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

@@ -60,7 +60,9 @@ def expand(sweep: str | None = None, overrides: Sequence[str] = ()) -> list[Conf
 
 def load(run_id: str, results: str | PathLike = RESULTS) -> Run:
     """A finished run by its id, or a prefix of it. Raises RecordError."""
-    store = Store(results)
+    from pcbench.results.published import opened
+
+    store = opened(results)
     run_id = store.resolve(run_id)
     return Run(store.read(run_id), store.arrays(run_id))
 

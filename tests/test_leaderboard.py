@@ -10,12 +10,15 @@ from click.testing import CliRunner
 
 from pcbench.cli import main
 from pcbench.config import ConfigError
+from pcbench.config.config import flatten
 from pcbench.results import Record, Store
 from pcbench.results import render as formats
 from pcbench.results.columns import COLUMNS
 from pcbench.results.leaderboard import QueryError, leaderboard
 from pcbench.results.statistics import interval, paired_difference
 from pcbench.results.table import table
+from pcbench.sweeps.expand import single
+from pcbench.sweeps.packs import Pack
 
 METRIC = "test_accuracy_at_best_validation"
 
@@ -495,6 +498,31 @@ def test_a_half_written_directory_says_what_to_do(tmp_path):
     assert done.exit_code == 0 and "90.00" in done.stdout
     assert "Replace it with `pcbench run --force" in done.stderr
     assert "1 runs of sweeps are not finished" in done.stderr
+
+
+def test_runs_that_are_not_finished_are_counted_for_each_algorithm(tmp_path):
+    """A pack that was planned and not run, of two configs of pc with two seeds each; one ran."""
+    store, names = Store(tmp_path), ["algorithm=pc", "model.depth=3", "model.width=128"]
+    configs = [
+        single([*names, f"optimizer.lr={lr}", f"seed={seed}"])
+        for lr in (1e-3, 1e-2)
+        for seed in range(2)
+    ]
+    made = row(dataset="digits", **{k: v for k, v in flatten(configs[0].tree).items() if "." in k})
+    made.pop("run_id")
+    store.write(Record.new(configs[0].run_id, "completed", configs[0].tree, made))
+    bp = single(["algorithm=bp", "model.depth=3"])
+    for pack in (Pack(tuple(configs), "map"), Pack((bp,), "none")):
+        pack.save(store)
+    arguments = ["leaderboard", "--results", str(tmp_path), "--json"]
+    found = json.loads(CliRunner().invoke(main, arguments).stdout)
+    entries = {entry["variant"]: entry for entry in only(found)}
+    pc = entries["pc"]
+    assert (pc["completed"], pc["asked"], pc["unfinished"], pc["runs"]) == (1, 2, 3, 4)
+    assert (entries["bp"]["rank"], entries["bp"]["unfinished"]) == (None, 1)
+    assert found["rows"]["ranked"] == 1 and found["rows"]["unfinished"] == 4
+    shown = CliRunner().invoke(main, arguments[:-1]).stdout
+    assert "pc 3 of 4" in shown and "bp 1 of 1" in shown
 
 
 def test_columns_explain_themselves():

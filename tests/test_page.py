@@ -362,3 +362,23 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(opened, file, dark):
     assert opened.run("return document.documentElement.scrollWidth") <= 390
     paper = opened.run("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 200) is dark
+
+
+def test_first_of_all_the_page_says_who_leads_in_each_group(page_in, content):
+    """By how much, how sure and at what cost: in columns, the texts of which lead to the groups."""
+    found = page_in.run(
+        "return [...document.querySelectorAll('.glance tbody tr')].map((row) => "
+        "[...row.children].map((cell) => cell.innerText))"
+    )
+    led = [group for group in content["groups"] if group["glance"]]
+    assert found == [[text for _, text in group["glance"]] for group in led]
+    heads = page_in.run(
+        "return [...document.querySelectorAll('.glance th')].map((cell) => cell.innerText)"
+    )
+    assert heads == ["On", "Best", "accuracy %", "By how much", "How sure", "At what cost"]
+    group, glance = big(content), dict(big(content)["glance"])
+    found = group["differences"][group["baseline"]][0]
+    assert glance["Best"] == "pc" and f"{100 * found['mean']:+.2f}" in glance["By how much"]
+    assert f"[{100 * found['low']:+.2f}, " in glance["How sure"]
+    assert "1× the operations of bp" in glance["At what cost"]
+    assert page_in.run("return document.querySelector('main > section').className") == "glance"

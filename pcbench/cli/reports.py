@@ -33,8 +33,10 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
     from pcbench.results import render
     from pcbench.results.comparison import stored_examples
     from pcbench.results.leaderboard import leaderboard as rank
-    from pcbench.results.records import Store
-    from pcbench.results.table import table
+    from pcbench.results.published import opened
+    from pcbench.results.row import unfinished_row
+    from pcbench.results.table import table, with_unfinished
+    from pcbench.sweeps.packs import unfinished_configs
 
     conditions = {}
     for condition in where:
@@ -42,16 +44,19 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
         if not equals:
             raise ConfigError(f"--where {condition}: expected COLUMN=VALUE.")
         conditions[key] = value
-    store, problems = Store(results), []
+    store, problems = opened(results), []
     rows = table(results, problems)
     for problem in problems:
         click.echo(f"pcbench: {problem}", err=True)
-    if unfinished := store.unfinished(rows["run_id"].to_pylist()):
+    finished = set(rows["run_id"].to_pylist())
+    if unfinished := store.unfinished(finished):
         click.echo(
             f"pcbench: {unfinished} runs of sweeps are not finished: see `pcbench status`; "
             "launching a sweep again runs what is missing",
             err=True,
         )
+    if asked := [unfinished_row(config) for config in unfinished_configs(store, finished)]:
+        rows = with_unfinished(rows, asked)
     read = stored_examples(store)
     board = rank(rows, metric, conditions, by, baseline=baseline, examples=read)
     format_ = "json" if json else format_

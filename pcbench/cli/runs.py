@@ -90,9 +90,9 @@ def run(ctx, overrides, multirun, force, cfg, results, json):
 def show(run_id, results, json):
     """One record: RUN_ID may be a prefix."""
     from pcbench.results.files import RecordError
-    from pcbench.results.records import Store
+    from pcbench.results.published import opened
 
-    store = Store(results)
+    store = opened(results)
     try:
         record = store.read(store.resolve(run_id))
     except RecordError as error:

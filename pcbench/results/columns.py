@@ -9,6 +9,7 @@ from typing import Literal
 
 SCHEMA_VERSION = 1  # rises when a column changes its meaning
 STATUSES = ("completed", "diverged", "failed")
+UNFINISHED = "unfinished"  # of a row without a record: a run that a sweep asks for
 
 Type = Literal["string", "integer", "float", "boolean", "list"]
 

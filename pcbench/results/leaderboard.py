@@ -5,8 +5,9 @@ Within it a variant is scored by one config: all leaves that change numbers exce
 config with the best mean validation accuracy over its seeds is chosen; where the variant has no
 validation score, nothing is selected and every config is an entry of its own.
 
-A diverged run scores chance on accuracies and nothing on other metrics; a failed run scores
-nothing; both are counted. Trials of a search (``stage=tune``) are ranked only when asked for.
+A diverged run scores chance on accuracies and nothing on other metrics; a failed run and one that
+is not finished score nothing; all are counted. Trials of a search (``stage=tune``) are ranked only
+when asked for.
 """
 
 import math
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcbench.config.errors import ConfigError, nearest
 from pcbench.config.schema import VOCABULARY
-from pcbench.results.columns import COLUMNS, is_accuracy
+from pcbench.results.columns import COLUMNS, UNFINISHED, is_accuracy
 from pcbench.results.comparison import BASELINE, Examples, across, describe
 from pcbench.results.statistics import interval
 
@@ -111,6 +112,7 @@ def leaderboard(
     if higher is None:
         higher = _direction(name, [], higher_is_better)
     describe(ranked, data, baseline, examples)
+    unfinished = sum(row["status"] == UNFINISHED for row in selected)
     return {
         "metric": name,
         "higher_is_better": higher,
@@ -118,7 +120,12 @@ def leaderboard(
         "groups": ranked,
         "across": across(ranked),
         "where": {column: str(value) for column, value in where.items()},
-        "rows": {"found": found, "ranked": len(selected), "tuning": tuning},
+        "rows": {
+            "found": found,
+            "ranked": len(selected) - unfinished,
+            "unfinished": unfinished,
+            "tuning": tuning,
+        },
     }
 
 
@@ -127,14 +134,17 @@ def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_bette
     higher = _direction(metric, rows, higher_is_better)
     selection = SCORES[0].format(score_name(_primary(rows) or DEFAULT_METRIC))
     lowest = rows[0]["primary_higher_is_better"] is False
-    validated = any(row.get(selection) is not None for row in rows)
+    begun = any(row["status"] != UNFINISHED for row in rows)
+    validated = not begun or any(row.get(selection) is not None for row in rows)
     variants: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         variants[row["algorithm"], row["variant"] or row["algorithm"]].append(row)
     entries = []
     for (algorithm, variant), members in variants.items():
+        unfinished = sum(row["status"] == UNFINISHED for row in members)
         for entry in _entries(members, leaves, metric, selection if validated else None, lowest):
             entries.append({"rank": None, "algorithm": algorithm, "variant": variant, **entry})
+            entries[-1] |= {"runs": len(members), "unfinished": unfinished}
     sign = -1 if higher else 1
     entries.sort(
         key=lambda e: (
@@ -177,8 +187,8 @@ def _entries(
     if validation:
         best_of = min if lowest else max
         chosen = [best_of(sorted(validation, key=order), key=validation.__getitem__)]
-    else:
-        chosen = sorted(configs, key=order)
+    else:  # of a variant without a score, one stands for all
+        chosen = sorted(configs, key=order)[: 1 if selection else None]
     entries = []
     for key in chosen:
         members = sorted(configs[key], key=lambda r: order((r["seed"], r["run_id"])))

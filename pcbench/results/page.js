@@ -27,8 +27,7 @@ function columns(group) {
     { title: "#", value: (e) => e.rank, cell: (e) => e.rank ?? "–" },
     { title: "Algorithm", text: true, name: true, value: (e) => e.variant,
       cell: (e) => [key(place.get(e.variant)), e.variant,
-        Object.keys(e.config).length && group.entries.filter((o) => o.variant === e.variant).length > 1
-          ? el("small", {}, ` ${settings(e.config)}`) : null] },
+        several(group, e) ? el("small", {}, ` ${settings(e.config)}`) : null] },
     { title: `${group.score}${unit}`, note: group.higher_is_better ? "higher is better" : "lower is better",
       value: (e) => e.mean, cell: (e) => el("b", {}, number(group, e.mean)) },
     { title: "95 % interval", text: true, value: (e) => e.low, cell: (e) => range(group, e.low, e.high) },
@@ -36,14 +35,14 @@ function columns(group) {
     { title: "Difference", note: base() ? `to ${base().variant}` : "", text: true, difference: true,
       value: (e) => difference(e)?.mean ?? null, cell: (e) => compared(group, difference(e)) },
     { title: "Seeds", note: "completed / asked", value: (e) => e.completed, cell: (e) => e.seeds },
-    measured("Energy", "relaxed", "energy_relaxed"),
-    measured("Alignment", "with target", "target_alignment"),
     { title: "FLOP / step", note: base() ? `× ${base().variant}` : "", value: (e) => e.cost.flops_per_step,
       cell: (e) => [short(e.cost.flops_per_step), ratio(e)] },
     measured("Weight updates", "a run", "weight_updates", "cost"),
     measured("Step", "ms, alone", "step_ms", "cost"),
     measured("Run", "s", "wall_s", "cost"),
     measured("Trials", "of tuning", "trials", "cost"),
+    measured("Energy", "relaxed", "energy_relaxed"),
+    measured("Alignment", "with target", "target_alignment"),
   ];
   return all.filter((c) => c.plain || c.name || group.entries.some((e) => (c.value(e) ?? null) !== null)
     || c.difference);
@@ -60,6 +59,8 @@ function compared(group, found) {
       title: found.p_holm === null ? "one seed" : `p = ${short(found.p_holm)} after Holm` }, verdict), mark];
 }
 
+const several = (group, e) => Object.keys(e.config).length > 0
+  && group.entries.filter((o) => o.variant === e.variant).length > 1;
 const settings = (config) => Object.entries(config).map(([k, v]) => `${k}=${JSON.stringify(v)}`).join(" ");
 
 // Dot and whiskers on one scale for the whole table.
@@ -117,7 +118,7 @@ function baseline(group) {
     group.baseline = select.value === "" ? null : Number(select.value);
     group.redraw();
   } }, group.entries.map((e, n) => e.mean === null ? null : el("option", { value: n,
-    selected: n === group.baseline }, [e.variant, settings(e.config)].filter(Boolean).join(" "))));
+    selected: n === group.baseline }, several(group, e) ? `${e.variant} ${settings(e.config)}` : e.variant)));
   if (group.baseline === null) select.prepend(el("option", { value: "", selected: true }, "nothing"));
   return el("label", {}, "Compare with ", select);
 }
@@ -146,7 +147,7 @@ function charts(group) {
     const energies = lines("energy", of), changes = lines("energy_change", of);
     const log = energies.every((s) => s.y.every((v) => v > 0));
     // of energies of any sign only what inference changes, which the seeds' offsets would hide
-    const title = `Energy over inference steps (${kind})`, x = { label: "inference step", whole: true };
+    const title = `Energy over inference steps${kind ? ` (${kind})` : ""}`, x = { label: "inference step", whole: true };
     found.push(log ? lineChart(title, x, { label: "energy a sample", log }, energies)
       : lineChart(title, x, { label: "energy minus that before inference" }, changes));
   }
@@ -213,6 +214,21 @@ function section(group) {
   return made;
 }
 
+// Who leads in each group, and what there is to know about that.
+function glance(groups) {
+  const rows = groups.filter((group) => group.glance);
+  if (rows.length < 2) return null;
+  const named = rows[0].glance.map(([title]) => title);
+  const shared = rows.every((group) => group.glance.every(([title], n) => title === named[n]));
+  const heads = shared ? named : named.map((title, n) => (n === 2 ? "score" : title));
+  return el("section", { class: "glance", "aria-label": "At a glance" }, el("h2", {}, "At a glance"),
+    el("table", {},
+      el("thead", {}, el("tr", {}, heads.map((title) => el("th", { scope: "col", class: "text" }, title)))),
+      el("tbody", {}, rows.map((group) => el("tr", {}, group.glance.map(([title, text], n) =>
+        el("td", { class: "text", "data-title": title },
+          n === 0 ? el("a", { href: `#${group.id}` }, text) : n === 1 ? el("b", {}, text) : text)))))));
+}
+
 function across(found) {
   return found.map((family) => el("section", { class: "across" },
     el("h2", {}, `Across ${family.datasets.join(", ")}`),
@@ -271,6 +287,7 @@ document.getElementById("about").textContent =
   + `${content.made.replace("T", " ").replace("+00:00", " UTC")}`;
 const main = document.getElementById("main");
 if (content.empty) main.append(el("section", {}, el("p", { class: "lead" }, content.empty)));
+main.append(...[glance(content.groups)].filter(Boolean));
 for (const group of content.groups) main.append(section(group));
 main.append(...across(content.across), ...heat(content.heat));
 for (const group of content.groups) group.redraw();

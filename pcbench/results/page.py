@@ -93,6 +93,7 @@ def _group(group: Board, place: int, store: Store, reproducer: Reproducer, examp
         "baseline": group["baseline"],
         "flags": _flags(group),
         "headline": headline(group, differences),
+        "glance": glance(group, differences),
         "entries": shown,
         "differences": differences,  # [baseline][entry]
     }
@@ -110,8 +111,11 @@ def _flags(group: Board) -> list[str]:
         found.append(f"Rows of schema version {version}; this pcbench writes {SCHEMA_VERSION}.")
     if few := [e["variant"] for e in group["entries"] if e["asked"] < group["asked"]]:
         found.append(f"Fewer seeds than the {group['asked']} of others: {', '.join(few)}.")
-    if lost := [e["variant"] for e in group["entries"] if e["completed"] < e["asked"]]:
+    ended = ("diverged", "failed")
+    if lost := [e["variant"] for e in group["entries"] if any(s in e["status"] for s in ended)]:
         found.append(f"Runs that diverged or failed: {', '.join(lost)}.")
+    if missing := render.unfinished(group):
+        found.append(f"Runs that are not finished, over all configs: {missing}.")
     return found
 
 
@@ -122,8 +126,7 @@ def headline(group: Board, differences: list[list[Board | None]]) -> str:
         return "No run of this group has a score."
     first, base = entries[0], group["baseline"] or 1  # the baseline; of the baseline, the next
     unit, points = (" %", " points") if is_accuracy(metric) else ("", "")
-    place = " · ".join(str(group[k]) for k in ("dataset", "model") if group.get(k) is not None)
-    text = f"On {place}, {first['variant']} leads: {score_name(metric)} "
+    text = f"On {_place(group)}, {first['variant']} leads: {score_name(metric)} "
     text += render.number(first["mean"], metric)
     text += unit if first["low"] is None else f"{unit} {render.interval(first, metric)}"
     found = differences[base][0] if len(entries) > base else None
@@ -131,14 +134,57 @@ def headline(group: Board, differences: list[list[Board | None]]) -> str:
         text += f"; {render.number(found['mean'], metric, '+')}{points} over "
         text += entries[base]["variant"]
         if found["low"] is not None:
-            surely = found["verdict"]
-            if surely == "tie" and not found["low"] <= 0 <= found["high"]:
-                surely = "a tie, because so many are compared"
-            text += f" (95 % interval {render.interval(found, metric, '+')}: {surely})"
-        flops, reference = (e["cost"]["flops_per_step"] for e in (first, entries[base]))
-        if flops and reference:
-            text += f", at {flops / reference:.2g}× the operations a step"
+            text += f" (95 % interval {render.interval(found, metric, '+')}: {_surely(found)})"
+        if ratio := _times_the_operations(first, entries[base]):
+            text += f", at {ratio}× the operations a step"
     return f"{text}. {_others(entries[1:], differences[0][1:])}".rstrip()
+
+
+def glance(group: Board, differences: list[list[Board | None]]) -> list[list[str]] | None:
+    """The same in the words of a table: ``[title, text]`` of what leads, how good it is, by how
+    much, how sure that is and what it costs; null where there is no score."""
+    entries, metric = group["entries"], group["metric"]
+    if not entries or entries[0]["mean"] is None:
+        return None
+    first, base = entries[0], group["baseline"] or 1
+    unit, points = ("%", "points ") if is_accuracy(metric) else ("", "")
+    found = differences[base][0] if len(entries) > base else None
+    ahead = sure = "–"
+    cost = [f"{first['cost']['trials']} trials of tuning"]
+    if found is not None:
+        ahead = (
+            f"{render.number(found['mean'], metric, '+')} {points}over {entries[base]['variant']}"
+        )
+        sure = _others(entries[1:], differences[0][1:])
+        if found["low"] is not None:
+            shown = render.interval(found, metric, "+")
+            surely = _surely(found) if found["verdict"] == "tie" else "significant"
+            sure = f"{surely}: 95 % interval {shown}. {sure}"
+        if ratio := _times_the_operations(first, entries[base]):
+            cost.insert(0, f"{ratio}× the operations of {entries[base]['variant']} a step")
+    return [
+        ["On", _place(group)],
+        ["Best", first["variant"]],
+        [f"{score_name(metric)} {unit}".strip(), render.score(first, metric)],
+        ["By how much", ahead],
+        ["How sure", sure],
+        ["At what cost", ", ".join(cost)],
+    ]
+
+
+def _place(group: Board) -> str:
+    return " · ".join(str(group[k]) for k in ("dataset", "model") if group.get(k) is not None)
+
+
+def _surely(found: Board) -> str:
+    if found["verdict"] == "tie" and not found["low"] <= 0 <= found["high"]:
+        return "a tie, because so many are compared"
+    return found["verdict"]
+
+
+def _times_the_operations(entry: Board, other: Board) -> str | None:
+    flops, reference = (e["cost"]["flops_per_step"] for e in (entry, other))
+    return f"{flops / reference:.2g}" if flops and reference else None
 
 
 def _others(entries: list[Board], differences: list[Board | None]) -> str:

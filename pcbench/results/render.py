@@ -7,6 +7,8 @@ interval over seeds, which is not clipped. CSV and JSON hold the unrounded value
 import csv as csv_
 import io
 import json as json_
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pcbench.results.columns import SCHEMA_VERSION, is_accuracy
@@ -20,7 +22,7 @@ Board = dict[str, Any]
 HEADER = ("rank", "variant", "score", "difference", "seeds", "flop/step", "config")
 ENTRY = (
     "rank", "algorithm", "variant", "mean", "low", "high", "iqm", "seeds", "completed", "asked",
-    "configs", "validation", "config", "run_ids",
+    "runs", "unfinished", "configs", "validation", "config", "run_ids",
     *(f"difference_{name}" for name in ("mean", "low", "high", "p_holm", "verdict", "examples")),
     *COST, *MEASURED,
 )  # fmt: skip
@@ -56,7 +58,7 @@ def markdown(board: Board, results_dir: str = "results") -> str:
         escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
         rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
         parts.append(f"### {title(group)}\n\n{rows}\n")
-    return "\n".join([*parts, *notes(board)]) + "\n"
+    return "\n".join(parts) + "\n" + "\n\n".join(notes(board)) + "\n"
 
 
 def csv(board: Board) -> str:
@@ -146,8 +148,16 @@ def _cells(entry: Board, group: Board) -> list[str]:
         difference(entry["difference"], group["metric"]),
         seeds(entry, group),
         "–" if flops is None else f"{flops:.2g}",
-        " ".join(f"{key}={_value(value)}" for key, value in entry["config"].items()),
+        settings(entry["config"]),
     ]
+
+
+def settings(config: Mapping[str, Any]) -> str:
+    """``lr=0.01 step_size=0.1``: leaves by their last name where that is enough."""
+    last = Counter(key.rpartition(".")[2] for key in config)
+    named = {key: key.rpartition(".")[2] for key in config}
+    short = {key: name if last[name] == 1 else key for key, name in named.items()}
+    return " ".join(f"{short[key]}={_value(value)}" for key, value in config.items())
 
 
 def score(entry: Board, metric: str, sign: str = "") -> str:
@@ -181,6 +191,12 @@ def seeds(entry: Board, group: Board) -> str:
         others.append(f"{missing} not run")
     shown = f"{entry['completed']}/{group['asked']}"
     return f"{shown} ({', '.join(others)})" if others else shown
+
+
+def unfinished(group: Board) -> str:
+    """``pc 3 of 60, ep 60 of 60``: runs of all configs of a variant; empty where all are there."""
+    entries = {entry["variant"]: entry for entry in group["entries"] if entry["unfinished"]}
+    return ", ".join(f"{name} {e['unfinished']} of {e['runs']}" for name, e in entries.items())
 
 
 def title(group: Board) -> str:
@@ -221,6 +237,9 @@ def notes(board: Board) -> list[str]:
             "examples (*: new seeds alone); a tie unless p < 0.05 after Holm's correction in the "
             "group."
         )
+    for group in board["groups"]:
+        if missing := unfinished(group):
+            told.append(f"Runs not finished, of {title(group)}: {missing}.")
     if board["rows"]["tuning"]:
         told.append(f"Left out: {board['rows']['tuning']} trials of searches (stage=tune).")
     return told

@@ -5,7 +5,8 @@ from typing import Any
 
 from pcbench.config import Config
 from pcbench.config.compose import choice_yaml
-from pcbench.results.columns import COLUMNS
+from pcbench.config.config import flatten
+from pcbench.results.columns import COLUMNS, SCHEMA_VERSION, UNFINISHED
 
 TUNING_SEEDS = 1000  # seeds from here on belong to searches; reported runs use those below
 SHORT = {"nudging": "nudge"}  # as variants are written in the field
@@ -37,6 +38,12 @@ def make_row(
     }
     row |= {name: provenance[name] for name in row.keys() & provenance.keys()}
     return row | dict(metrics)
+
+
+def unfinished_row(config: Config) -> dict[str, Any]:
+    """As far as it is known of a run that has no record."""
+    identity = {"status": UNFINISHED, "schema_version": SCHEMA_VERSION}
+    return flatten(config.tree) | make_row(config, identity, {})
 
 
 def variant(config: Config) -> str:

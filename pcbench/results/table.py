@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcbench.results.columns import COLUMNS, SCHEMA_VERSION
 from pcbench.results.files import RecordError, whole_file
+from pcbench.results.published import Published, opened
 from pcbench.results.records import Store, report
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def table(
     Records that cannot be read are added to `problems`, or warned about without such a list.
     An absent or empty directory gives a table without rows.
     """
-    store = Store(results_dir)
+    store = opened(results_dir)
+    if isinstance(store, Published):  # small, and no place for an index
+        rows = from_rows(record.row for record in store.iterate(problems))
+        return _with_sweeps(rows, store.sweeps(problems))
     path = store.root / INDEX
     with ThreadPoolExecutor(1) as reader:  # it reads while this thread asks for the files
         reading = None if rebuild else reader.submit(_stored, path)
@@ -46,6 +50,11 @@ def table(
     if stored is None or not index.equals(stored):
         _save(index, path, problems)
     return index.select([name for name in index.column_names if name not in (_MTIME, _SIZE)])
+
+
+def with_unfinished(data: "pa.Table", rows: Iterable[Mapping[str, Any]]) -> "pa.Table":
+    """The table and rows of runs that are asked for (`row.unfinished_row`)."""
+    return _appended(data, from_rows(rows, seen=data.schema))
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]], seen: "pa.Schema | None" = None) -> "pa.Table":
@@ -153,13 +162,19 @@ def _updated(store: Store, stored, stamps, problems) -> "pa.Table":
         return from_rows(_rows(store, stamps, [], stamps))
     if fresh.num_rows == 0:
         return kept
+    return _appended(kept, fresh).sort_by("run_id").combine_chunks()
+
+
+def _appended(kept: "pa.Table", fresh: "pa.Table") -> "pa.Table":
+    """`fresh` has all columns of `kept`, in types as wide or wider."""
+    import pyarrow as pa
+
     widened = [
-        kept[f.name].cast(f.type) if f.name in stored.column_names
+        kept[f.name].cast(f.type) if f.name in kept.column_names
         else pa.nulls(kept.num_rows, f.type)
         for f in fresh.schema
     ]  # fmt: skip
-    kept = pa.Table.from_arrays(widened, schema=fresh.schema)
-    return pa.concat_tables([kept, fresh]).sort_by("run_id").combine_chunks()
+    return pa.concat_tables([pa.Table.from_arrays(widened, schema=fresh.schema), fresh])
 
 
 def _rows(store: Store, run_ids: Iterable[str], problems, stamps) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +135,14 @@ def unfinished(pack: Pack, store: Store) -> list[Pack]:
         return [kept]
     parts = list(kept_packs(store, set(pack.run_ids)))
     return parts or ([] if all(map(store.holds, pack.run_ids)) else [pack])
+
+
+def unfinished_configs(store: Store, finished: Container[str]) -> list[Config]:
+    """Of all packs on disk, those of the runs that are not finished."""
+    paths = sorted((store.root / "packs").glob("[!.]*.json"))
+    packs = [pack for path in paths if (pack := load_pack(path))]
+    found = {config.run_id: config for pack in packs for config in pack.configs}
+    return [config for run_id, config in found.items() if run_id not in finished]
 
 
 def new_packs(configs: Iterable[Config], mode: str, size: int | None, workers: int) -> list[Pack]:
