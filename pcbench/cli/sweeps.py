@@ -66,53 +66,19 @@ def sweep(arguments, retry, force, detach, results, json):
     """
     from pathlib import Path
 
-    from pcbench.config import load_target
-    from pcbench.sweeps.execute import check
     from pcbench.sweeps.jobs import detach as start
-    from pcbench.sweeps.packs import claimed
-    from pcbench.training.checkpoint import Preempted
 
     name, configs, plan, store = read_sweep(arguments, retry, force, results)
     label = Path(name).stem if name else adhoc_name(configs)
-    if plan.packs:
-        check([config for pack in plan.packs for config in pack.configs])
-        store.require_writable()
-    store.add_to_sweep(label, [config.run_id for config in configs])
-    advise(configs)
-    to_run = sum(len(pack.configs) for pack in plan.packs)
-    click.echo(
-        f"{plan.runs} runs: {plan.finished} finished, {plan.taken} queued or running elsewhere, "
-        f"{to_run} to run in {len(plan.packs)} packs",
-        err=True,
-    )
-    records = []
-    executor = load_target(configs[0]["executor.target"])
-    for pack in plan.packs:
-        pack.save(store)
     options = [*(f"--retry={status}" for status in retry), *(["--force"] * force)]
-    place = f"{label} --results {shlex.quote(str(results))}"
     if detach:
+        prepare(label, configs, plan, store)
         if plan.packs:
             click.echo(start([*arguments, *options], store, plan.packs), err=True)
-        click.echo(f"see: pcbench status {place}")
+        click.echo(f"see: pcbench status {label} --results {shlex.quote(str(results))}")
         return
-    try:
-        with claimed(store, plan.packs) as packs, progress_display(total=to_run) as observe:
-            if len(packs) < len(plan.packs):
-                click.echo(f"{len(plan.packs) - len(packs)} packs run elsewhere now", err=True)
-            for record in executor(packs, store, observe) if packs else ():
-                records.append(record)
-                observe.finished(record)
-    except (KeyboardInterrupt, Preempted):
-        if configs[0]["executor.name"] == "slurm":
-            fail(
-                "interrupted; the jobs that are submitted go on. See them: pcbench status "
-                f"{place}. Wait for them: pcbench collect --wait {place}. Stop them: pcbench "
-                f"cancel {place}",
-                INTERRUPTED,
-            )
-        again = shlex.join(["pcbench", "sweep", *arguments, *options, "--results", str(results)])
-        fail(f"interrupted; {len(records)} runs are stored. Resume with: {again}", INTERRUPTED)
+    again = shlex.join(["pcbench", "sweep", *arguments, *options, "--results", str(results)])
+    records = launch(label, configs, plan, store, again)
     statuses = store.finished()
     counts = {s: 0 for s in ("completed", "diverged", "failed")}
     for config in configs:
@@ -131,6 +97,61 @@ def sweep(arguments, retry, force, detach, results, json):
             f"pcbench: {len(failed)} runs failed{when}; --retry failed runs them again", err=True
         )
         sys.exit(RUN_FAILED)
+
+
+def prepare(label, configs, plan, store) -> None:
+    """Check what could stop the runs, note them as a sweep, keep the packs; say what is to do."""
+    from pcbench.sweeps.execute import check
+
+    if plan.packs:
+        check([config for pack in plan.packs for config in pack.configs])
+        store.require_writable()
+    store.add_to_sweep(label, [config.run_id for config in configs])
+    advise(configs)
+    click.echo(
+        f"{plan.runs} runs: {plan.finished} finished, {plan.taken} queued or running elsewhere, "
+        f"{to_run(plan)} to run in {len(plan.packs)} packs",
+        err=True,
+    )
+    for pack in plan.packs:
+        pack.save(store)
+
+
+def to_run(plan) -> int:
+    return sum(len(pack.configs) for pack in plan.packs)
+
+
+def launch(label, configs, plan, store, again) -> list:
+    """Run a plan and return its records; interrupted, exit and tell that the command `again`
+    resumes."""
+    from pcbench.config import load_target
+    from pcbench.sweeps.packs import claimed
+    from pcbench.training.checkpoint import Preempted
+
+    prepare(label, configs, plan, store)
+    records = []
+    executor = load_target(configs[0]["executor.target"])
+    try:
+        with (
+            claimed(store, plan.packs) as packs,
+            progress_display(total=to_run(plan)) as observe,
+        ):
+            if len(packs) < len(plan.packs):
+                click.echo(f"{len(plan.packs) - len(packs)} packs run elsewhere now", err=True)
+            for record in executor(packs, store, observe) if packs else ():
+                records.append(record)
+                observe.finished(record)
+    except (KeyboardInterrupt, Preempted):
+        if configs[0]["executor.name"] == "slurm":
+            place = f"{label} --results {shlex.quote(str(store.root))}"
+            fail(
+                "interrupted; the jobs that are submitted go on. See them: pcbench status "
+                f"{place}. Wait for them: pcbench collect --wait {place}. Stop them: pcbench "
+                f"cancel {place}",
+                INTERRUPTED,
+            )
+        fail(f"interrupted; {len(records)} runs are stored. Resume with: {again}", INTERRUPTED)
+    return records
 
 
 @main.command()

@@ -8,7 +8,7 @@ import csv as csv_
 import io
 import json as json_
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pcbench.results.columns import SCHEMA_VERSION, is_accuracy
@@ -53,12 +53,16 @@ def markdown(board: Board, results_dir: str = "results") -> str:
         return empty(board, results_dir) + "\n"
     parts = []
     for group in board["groups"]:
-        lines = [_header(group), ["---"] * len(HEADER)]
-        lines += [_cells(entry, group) for entry in group["entries"]]
-        escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-        rows = "\n".join("| " + " | ".join(line) + " |" for line in escaped)
-        parts.append(f"### {title(group)}\n\n{rows}\n")
+        lines = [_cells(entry, group) for entry in group["entries"]]
+        parts.append(f"### {title(group)}\n\n{pipes(_header(group), lines)}")
     return "\n".join(parts) + "\n" + "\n\n".join(notes(board)) + "\n"
+
+
+def pipes(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    rows = [header, ["---"] * len(header), *lines]
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    return "".join("| " + " | ".join(row) + " |\n" for row in escaped)
 
 
 def csv(board: Board) -> str:
@@ -93,18 +97,17 @@ def latex(board: Board, results_dir: str = "results") -> str:
         return "".join(f"% {line}\n" for line in empty(board, results_dir).splitlines())
     parts = []
     for group in board["groups"]:
-        lines = [
-            f"% {title(group)}",
-            r"\begin{tabular}{rlllrrl}",
-            r"\toprule",
-            " & ".join(_escaped(name) for name in _header(group)) + r" \\",
-            r"\midrule",
-        ]
-        for entry in group["entries"]:
-            lines.append(" & ".join(_escaped(cell) for cell in _cells(entry, group)) + r" \\")
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
+        lines = [_cells(entry, group) for entry in group["entries"]]
+        parts.append(f"% {title(group)}\n" + tabular("rlllrrl", _header(group), lines))
     told = "".join(f"% {line}\n" for line in notes(board))
     return "\n".join(parts) + told
+
+
+def tabular(columns: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    r"""A ``tabular`` with the rules of booktabs."""
+    header, *rows = (" & ".join(map(escaped, line)) + r" \\" for line in (header, *lines))
+    begin = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule"]
+    return "\n".join([*begin, *rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 TEXT = {"markdown": markdown, "csv": csv, "json": json, "latex": latex}
@@ -249,9 +252,10 @@ def _value(value: Any) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """For LaTeX."""
     special = {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-        "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
+        "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$",
     }  # fmt: skip
     return "".join(special.get(c, rf"\{c}" if c in "&%$#_{}" else c) for c in text)

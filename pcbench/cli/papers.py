@@ -1,0 +1,166 @@
+"""Published tables, ours beside theirs: `paper list`, `paper show`, `paper run`."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from pcbench.cli.common import (
+    RUN_FAILED,
+    echo_json,
+    explain_failures,
+    guarded,
+    json_option,
+    main,
+    results_option,
+)
+from pcbench.cli.sweeps import launch
+from pcbench.papers.spec import SCALES
+
+scale_option = click.option("--scale", type=click.Choice(SCALES), help="How large the runs are.")
+
+
+@main.group()
+def paper() -> None:
+    """Published tables with our numbers beside theirs; conf/paper/ holds them."""
+
+
+@paper.command("list")
+@results_option
+@json_option
+@guarded
+def list_(results, json):
+    """What there is, and what became of it: scale, cells filled, verdicts, claims."""
+    from pcbench.config.compose import choices
+    from pcbench.papers.render import stored
+    from pcbench.papers.spec import read_spec
+
+    rows = []
+    for name in choices("paper"):
+        spec, table = read_spec(name), stored(Path(results) / "papers", name)
+        none = {"scale": None, "cells": len(spec.cells), "filled": 0, "verdicts": {},
+                "claims": len(spec.claims), "passed": 0, "failed": 0}  # fmt: skip
+        own = {"name": name, "arxiv": spec.arxiv, "title": spec.table["title"]}
+        rows.append(own | (table["summary"] if table else none))
+    if json:
+        echo_json({"papers": rows})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("table", "arXiv", "scale", "cells", "verdicts", "claims passed")
+    for row in rows:
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items())
+        claims = f"{row['passed']}/{row['claims']}" if row["claims"] else ""
+        cells = f"{row['filled']}/{row['cells']}"
+        numbers = " ".join(row["arxiv"])
+        shown.add_row(row["name"], numbers, row["scale"] or "not run", cells, verdicts, claims)
+    Console().print(shown)
+
+
+@paper.command()
+@click.argument("name")
+@scale_option
+@results_option
+@json_option
+@guarded
+def show(name, scale, results, json):
+    """The table NAME from the stored records; runs nothing.
+
+    Without --scale, the one that was made last.
+    """
+    from pcbench.papers.render import stored, terminal
+    from pcbench.papers.runs import cell_runs
+    from pcbench.papers.spec import read_spec
+    from pcbench.papers.table import make_table
+    from pcbench.results.records import Store
+
+    spec = read_spec(name)
+    made = stored(Path(results) / "papers", spec.name)
+    scale = scale or (made["scale"] if made else "cpu")
+    if spec.coverage:
+        table = coverage(spec, results)
+    else:
+        table = make_table(spec, scale, cell_runs(spec, scale), Store(results))
+    if json:
+        echo_json(table)
+        return
+    from rich.console import Console
+
+    terminal(table, Console())
+
+
+@paper.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@scale_option
+@results_option
+@json_option
+@guarded
+def run(names, scale, results, json):
+    """Run what is missing of the tables NAME..., then write them to RESULTS/papers: Markdown, HTML,
+    LaTeX, CSV, JSON.
+
+    A cell that needs a GPU or a dataset which is not here is told as such. Default scale: cpu.
+    """
+    from pcbench.papers.render import save, terminal
+    from pcbench.papers.spec import read_spec
+
+    specs = [read_spec(name) for name in names]
+    scale, tables, failed = scale or "cpu", [], []
+    for spec in specs:
+        click.echo(f"{spec.name} ({scale})", err=True)
+        if spec.coverage:
+            table = coverage(spec, results)
+        else:
+            table, lost = run_table(spec, scale, results)
+            failed += lost
+        tables.append(table)
+        paths = save(table, Path(results) / "papers")
+        if not json:
+            from rich.console import Console
+
+            terminal(table, Console())
+            click.echo("\n".join(map(str, paths)))
+    if json:
+        echo_json({"papers": tables})
+    if failed:
+        sys.exit(RUN_FAILED)
+
+
+def run_table(spec, scale, results):
+    """(the table, ids of failed runs) after what is missing has been run."""
+    import jax
+
+    from pcbench.papers.runs import cell_runs
+    from pcbench.papers.table import make_table
+    from pcbench.results.records import Store
+    from pcbench.sweeps.plan import make_plan
+
+    runs, store = cell_runs(spec, scale, jax.default_backend() != "cpu"), Store(results)
+    for reason in dict.fromkeys(own.reason for own in runs if own.reason):
+        cells = sum(own.reason == reason for own in runs)
+        click.echo(f"{spec.name}: {cells} of {len(runs)} cells are not run: {reason}", err=True)
+    asked = [config for own in runs if own.reason is None for config in own.configs]
+    configs = list({config.run_id: config for config in asked}.values())
+    failed = []
+    if configs:
+        plan = make_plan(configs, len(asked) - len(configs), store)
+        again = shlex.join(
+            ["pcbench", "paper", "run", spec.name, "--scale", scale, "--results", str(results)]
+        )
+        launch(f"paper-{spec.name}-{scale}", configs, plan, store, again)
+        jax.clear_caches()  # of many tables in one process, programs would fill the memory
+        statuses = store.finished()
+        failed = [c.run_id for c in configs if statuses.get(c.run_id) == "failed"]
+        explain_failures(failed, store)
+    return make_table(spec, scale, runs, store), failed
+
+
+def coverage(spec, results):
+    from pcbench.papers.coverage import make_coverage, needed
+    from pcbench.results.table import table
+
+    rows = table(results)
+    names = [name for name in rows.column_names if name in needed(spec)]
+    return make_coverage(spec, rows.select(names).to_pylist())
