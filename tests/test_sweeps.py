@@ -72,6 +72,7 @@ def test_packs_hold_runs_of_one_program_in_equal_sizes():
     assert [r for p in packs for r in p.run_ids] == [c.run_id for c in configs]
     assert [len(p.configs) for p in new_packs(configs[:70], "map", 16, 1)] == [14] * 5
     assert [len(p.configs) for p in new_packs(configs[:70], "map", None, 2)] == [35, 35]
+    assert [len(p.configs) for p in new_packs(configs[:60], "map", 60, 8)] == [60]
     assert {p.mode for p in new_packs(configs, "none", None, 1)} == {"none"}
 
 

@@ -146,15 +146,17 @@ def unfinished_configs(store: Store, finished: Container[str]) -> list[Config]:
 
 
 def new_packs(configs: Iterable[Config], mode: str, size: int | None, workers: int) -> list[Pack]:
-    """Group configs that share a program; equal sizes, so that packs share it, too."""
+    """Group configs that share a program; equal sizes, so that packs share it, too.
+
+    Without a `size`, a group is divided only where a worker would have more than its share of all
+    runs: each part compiles the program again.
+    """
     groups: dict[str, list[Config]] = {}
     for config in configs:
         groups.setdefault(config.static_key, []).append(config)
-    packs = []
-    for group in groups.values():
-        largest = 1 if mode == "none" else min(size or LARGEST, -(-len(group) // workers))
-        packs += Pack(tuple(group), mode).parts(largest)
-    return packs
+    share = -(-sum(map(len, groups.values())) // workers)
+    largest = 1 if mode == "none" else size or min(LARGEST, share)
+    return [pack for g in groups.values() for pack in Pack(tuple(g), mode).parts(largest)]
 
 
 @contextmanager
