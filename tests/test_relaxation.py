@@ -115,11 +115,20 @@ def test_windows_compute_every_layer_of_a_stack_before_an_error_arrives(
     assert done == steps
 
 
-@pytest.mark.parametrize(
-    "kind,model", [("resmlp", {"depth": 9}), ("resmlp", {"depth": 45}), ("mlp", TWO_STACKS)]
-)
-@pytest.mark.parametrize("steps", [1, 5, 50])
-@pytest.mark.parametrize("numbers", [{}, {"step_discount": 0.5, "step_size": 0.9}])
+LOWERED = {"step_discount": 0.5, "step_size": 0.9}
+FAST = [(9, 1, {}), (45, 5, {}), (None, 50, LOWERED)]  # of all combinations
+SLICED = [
+    pytest.param(*network, steps, numbers, id=f"{depth or 'stacks'}-{steps}-{len(numbers)}",
+                 marks=() if (depth, steps, numbers) in FAST else pytest.mark.slow)
+    for depth, network in (
+        (9, ("resmlp", {"depth": 9})), (45, ("resmlp", {"depth": 45})), (None, ("mlp", TWO_STACKS))
+    )
+    for steps in (1, 5, 50)
+    for numbers in ({}, LOWERED)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind,model,steps,numbers", SLICED)
 def test_slices_of_a_stack_relax_as_the_whole(kind, model, steps, numbers):
     """States, energies at every step and gradient, with precisions and with the step size lowered
     on the way, against a relaxation of all layers at once."""
