@@ -116,6 +116,17 @@ def test_each_seed_draws_patterns_of_its_own_whatever_the_rule():
     assert one["errors/test"].shape == (20,)
 
 
+def test_what_is_clipped_is_scored_within_the_range_of_pixels():
+    """The identity separation sums patterns: far more than 1, unless that is cut."""
+    sums = [*MEMORY, "model=patterns", "algorithm=hopfield_memory", "algorithm.similarity=dot",
+            "algorithm.separation=identity", "algorithm.normalise=false", "train.epochs=1",
+            "dataset.mean=[0]", "dataset.std=[1]"]  # fmt: skip
+    free, clipped = (train([single([*sums, f"task.clip={clip}"])])[0] for clip in ("false", "true"))
+    found, cut = free.arrays["images/test"], clipped.arrays["images/test"]
+    assert found.max() > 2 and np.array_equal(cut, np.clip(found, 0, 1))
+    assert clipped.metrics["test_mse_final"] < free.metrics["test_mse_final"]
+
+
 @pytest.mark.parametrize("rule", ["hopfield_memory", "bp"])
 def test_cues_retrieve_their_pairs(rule):
     """Uncorrupted ones: the next pattern of the seed's own, of a nearest neighbour exactly."""
