@@ -114,7 +114,7 @@ def leaderboard(
     if higher is None:
         higher = _direction(name, [], higher_is_better)
     describe(ranked, data, baseline, examples)
-    unfinished = sum(row["status"] == UNFINISHED for row in selected)
+    unfinished = reported["status"].to_pylist().count(UNFINISHED)
     return {
         "metric": name,
         "higher_is_better": higher,
@@ -136,14 +136,17 @@ def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_bette
     higher = _direction(metric, rows, higher_is_better)
     selection = SCORES[0].format(score_name(_primary(rows) or DEFAULT_METRIC))
     lowest = rows[0]["primary_higher_is_better"] is False
-    begun = any(row["status"] != UNFINISHED for row in rows)
+    status = Counter(map(itemgetter("status"), rows))
+    begun = status[UNFINISHED] < len(rows)
     validated = not begun or any(row.get(selection) is not None for row in rows)
     variants: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         variants[row["algorithm"], row["variant"] or row["algorithm"]].append(row)
     entries = []
     for (algorithm, variant), members in variants.items():
-        unfinished = sum(row["status"] == UNFINISHED for row in members)
+        unfinished = (
+            sum(row["status"] == UNFINISHED for row in members) if UNFINISHED in status else 0
+        )
         for entry in _entries(members, leaves, metric, selection if validated else None, lowest):
             entries.append({"rank": None, "algorithm": algorithm, "variant": variant, **entry})
             entries[-1] |= {"runs": len(members), "unfinished": unfinished}
@@ -158,12 +161,11 @@ def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_bette
         if entry["mean"] is not None:
             tied = before is not None and before["mean"] == entry["mean"]
             entry["rank"] = before["rank"] if tied else place
-    status = dict(Counter(row["status"] for row in rows))
     return {
         **key,
         "metric": metric,
         "higher_is_better": higher,
-        "status": status,
+        "status": dict(status),
         "chance": next((row["chance"] for row in rows if row["chance"] is not None), None),
         "entries": entries,
     }
