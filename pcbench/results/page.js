@@ -284,8 +284,8 @@ function filter() {
 
 const where = Object.entries(content.where).map(([k, v]) => `${k}=${v}`).join(" ");
 document.getElementById("about").textContent =
-  `${content.rows.ranked} runs${where ? ` with ${where}` : ""}, `
-  + `${content.made.replace("T", " ").replace("+00:00", " UTC")}`;
+  `${content.rows.ranked} runs${where ? ` with ${where}` : ""}`
+  + (content.latest && `, the latest of ${content.latest.slice(0, 16).replace("T", " ")} UTC`);
 const main = document.getElementById("main");
 if (content.empty) main.append(el("section", {}, el("p", { class: "lead" }, content.empty)));
 main.append(...[glance(content.groups)].filter(Boolean));
