@@ -209,6 +209,12 @@ def test_values_are_written_in_the_grammar_of_overrides(value):
     assert found == value and type(found) is type(value)
 
 
+def test_the_same_records_make_the_same_page(store, content):
+    rows = table(store.root)
+    board = leaderboard(rows, examples=stored_examples(store))
+    assert page.page(page.content(board, rows, store)) == page.page(content)
+
+
 def test_an_empty_page_says_what_to_do(tmp_path):
     rows = table(tmp_path)
     found = page.content(leaderboard(rows), rows, Store(tmp_path))

@@ -185,8 +185,9 @@ function run(group, e) {
     el("summary", {}, el("b", {}, e.variant), ` ${number(group, e.mean)}${group.percent ? " %" : ""}, seeds: ${e.seeds}`),
     chosen,
     el("h4", {}, "Command"),
-    el("pre", {}, e.command ?? "No command of this version makes these runs: a choice has changed "
-      + "since, or comes from a package that is not installed."),
+    el("pre", {}, e.command ?? (e.run_ids.length === 0 ? "No run of it has a score."
+      : "No command of this version makes these runs: a choice has changed "
+      + "since, or comes from a package that is not installed.")),
     el("h4", {}, "Settings that differ within the group"),
     e.differing.length ? pairs(e.differing.map((n) => [n, e.leaves[n]]))
       : el("p", { class: "quiet" }, "None."),
@@ -283,8 +284,8 @@ function filter() {
 
 const where = Object.entries(content.where).map(([k, v]) => `${k}=${v}`).join(" ");
 document.getElementById("about").textContent =
-  `${content.rows.ranked} runs${where ? ` with ${where}` : ""}, `
-  + `${content.made.replace("T", " ").replace("+00:00", " UTC")}`;
+  `${content.rows.ranked} runs${where ? ` with ${where}` : ""}`
+  + (content.latest && `, the latest of ${content.latest.slice(0, 16).replace("T", " ")} UTC`);
 const main = document.getElementById("main");
 if (content.empty) main.append(el("section", {}, el("p", { class: "lead" }, content.empty)));
 main.append(...[glance(content.groups)].filter(Boolean));

@@ -7,7 +7,6 @@ record is ever markup: the script writes texts alone, and the JSON cannot end it
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,7 @@ def content(board: Board, rows: "pa.Table", store: Store) -> dict[str, Any]:
         _group(group, n, store, reproducer, examples) for n, group in enumerate(board["groups"])
     ]
     return {
-        "made": datetime.now(UTC).isoformat(timespec="minutes"),
+        "latest": max(filter(None, rows["started"].to_pylist()), default=""),
         "where": board["where"],
         "baseline": board["baseline"],
         "rows": board["rows"],

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RECORDS, ARRAYS = ".jsonl.gz", ".npz"
 SHOWN = ("history/", "probe/", "examples/")  # of the arrays of a run
-PRIVATE = ("command", "host")  # paths and names of the machine that ran it
+PRIVATE = ("command", "host", "platform")  # the machine's paths, name and kernel
 
 
 class Published(Store):
