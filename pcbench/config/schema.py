@@ -263,6 +263,7 @@ class Dataset(Choice):
     )
     source: str = static(doc="the dataset whose images make sequences")
     length: int = static(doc="elements of a sequence", minimum=2)
+    stride: int = static(doc="characters from one window of a text to the next", minimum=1)
     mirrored: bool = static(doc="the second half of a sequence is its first half backwards")
     side: int = static(doc="pixels of a side of a frame", minimum=1)
 
