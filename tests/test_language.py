@@ -11,6 +11,7 @@ import pytest
 from pcbench import data
 from pcbench.algorithms.base import Batch, Trained
 from pcbench.config import ConfigError
+from pcbench.config.compose import choices
 from pcbench.data import Facts, text
 from pcbench.networks.transformer import transformer
 from pcbench.sweeps.expand import single
@@ -74,7 +75,7 @@ def test_tiny_shakespeare_is_whole_and_validated_as_published():
 
 # --- the task
 
-FACTS = Facts((4,), samples=100, held_out=10, classes=7, targets=1)
+FACTS = Facts((4,), samples=100, held_out=10, classes=7, targets=1, text=True)
 TASK = ("dataset=tiny_shakespeare", "task=language_modelling")
 ALL = ("model=transformer", "model.causal=true", "task.positions=all")
 
@@ -178,15 +179,29 @@ def test_what_cannot_model_a_language_is_refused(overrides, message):
 
 def test_a_causal_network_is_refused_where_one_character_is_predicted():
     """Also where the number of outputs would be divisible."""
-    facts = Facts((7,), samples=100, held_out=10, classes=7, targets=1)
+    facts = Facts((7,), samples=100, held_out=10, classes=7, targets=1, text=True)
     with pytest.raises(ConfigError, match=r"task\.positions=all, and a network .* need each other"):
         assemble(single([*TASK, "algorithm=bp", *ALL, "task.positions=one"]), facts, 10)
 
 
-def test_images_are_no_text():
-    facts = Facts((8, 8, 1), samples=100, held_out=10, classes=10, targets=1)
+@pytest.mark.parametrize("name", [n for n in choices("preset") if n.startswith("language/")])
+def test_each_preset_predicts_next_and_masked_characters(name):
+    """Rules are compared at equal weight updates."""
+    masked = ["task.context=masked", "task.positions=one"]
+    masked += ["model.causal=false"] if "transformer" in name else []
+    for overrides in ([], masked):
+        config = single([f"preset={name}", *overrides])
+        facts = Facts((config["dataset.length"],), 10_000, 10, classes=65, targets=1, text=True)
+        rule, _ = assemble(config, facts, 10)
+        updates = config["train.epochs"] * config["train.epoch_steps"]
+        assert updates * rule.weight_updates_per_step == (1500 if "transformer" in name else 8000)
+
+
+@pytest.mark.parametrize("name", ["digits", "two_moons", "gaussian", "binary_sequences"])
+def test_other_data_are_no_text(name):
+    facts = data.load(single([f"dataset={name}"])["dataset"], 0).facts
     with pytest.raises(ConfigError, match="dataset=tiny_shakespeare"):
-        assemble(single(["dataset=digits", "task=language_modelling"]), facts, 10)
+        assemble(single([f"dataset={name}", "task=language_modelling"]), facts, 10)
 
 
 # --- networks

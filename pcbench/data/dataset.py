@@ -20,7 +20,9 @@ class DataError(Exception):
 
 
 class Split(NamedTuple):
-    x: np.ndarray  # (N, H, W, C) uint8 for images; float32 for digits and generated data
+    # (N, H, W, C) uint8 for images; float32 for digits and generated data; (N, T) int16 for a text,
+    # places in its vocabulary
+    x: np.ndarray
     y: np.ndarray  # (N,) int32 labels, or (N, C) float32 targets
 
 
@@ -46,6 +48,7 @@ class Facts(NamedTuple):
     mean: tuple[float, ...] = (0.0,)  # that the network's inputs are normalised by
     std: tuple[float, ...] = (1.0,)
     others: int = 0  # training examples that a seed has not drawn
+    text: bool = False  # inputs are windows of a text, the classes its vocabulary
 
     @property
     def labelled(self) -> bool:
@@ -75,7 +78,7 @@ class Dataset:
         others = len(self.train.y) - samples
         return Facts(
             shape, samples, held_out, self.classes, targets, self.augmented, self.name, self.mean,
-            self.std, others,
+            self.std, others, self.train.x.dtype == np.int16,
         )  # fmt: skip
 
 

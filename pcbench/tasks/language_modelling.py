@@ -27,10 +27,8 @@ class LanguageModelling(Task):
     higher_is_better = False
 
     def __post_init__(self):
-        if not self.data.labelled or len(self.data.shape) != 1:
-            raise ValueError(
-                "an example is to be a window of a text: set dataset=tiny_shakespeare."
-            )
+        if not self.data.text:
+            raise ValueError("examples are to be windows of a text: set dataset=tiny_shakespeare.")
         if self.loss != "cross_entropy":
             raise ValueError("what is predicted are probabilities: set task.loss=cross_entropy.")
         if self.context == "masked" and self.positions == "all":
