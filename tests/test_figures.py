@@ -55,6 +55,15 @@ def test_several_columns_are_several_lines_and_without_lines_there_is_one():
     assert {p.line for p in figures.points(SPEC | {"line": []}, rows)} == {"loss"}
 
 
+def test_where_x_differs_between_the_runs_of_a_point_their_mean_is_drawn():
+    rows = [row | {"s": row["width"] + 0.1 * row["seed"]} for row in rows_of(float)]
+    apart = figures.points(SPEC | {"x": "s"}, rows)
+    assert len(apart) == len(rows)
+    drawn = figures.points(SPEC | {"x": "s", "at": "width"}, rows)
+    assert [p.x for p in drawn] == pytest.approx([2.1, 4.1, 8.1])
+    assert [p.mean for p in drawn] == pytest.approx([2, 4, 8]) and drawn[0].runs == 3
+
+
 def test_a_capacity_is_the_largest_value_with_a_mean_below_the_threshold():
     """Of the loss P/width per length P: below one half up to P < width / 2."""
     rows = [
@@ -136,6 +145,8 @@ def test_a_figure_is_made_by_one_command_with_its_data(results, tmp_path):
     [
         ("history", "epoch", "gradient_cosine", "1 2 3"),
         ("learning", "epoch", "test_accuracy", "1 2 3"),
+        ("learning", "weight_updates", "test_accuracy", "2 4 6"),
+        ("learning", "epoch", "train_s", "1 2 3"),
         ("inference", "step", "energy_of_step", "0 1 2 3 4"),
         ("evaluations", "layer", "update_norm", "1 2 3"),
     ],

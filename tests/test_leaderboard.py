@@ -130,6 +130,33 @@ def test_diverged_runs_score_chance():
     assert entry["mean"] == pytest.approx(0.45), "0 where chance is unknown"
 
 
+def test_a_diverged_run_scores_chance_on_what_its_task_ranks_by():
+    named = {"primary_metric": "test_perplexity_at_best_validation", "chance": 65.0,
+             "primary_higher_is_better": False}  # fmt: skip
+    perplexity = named["primary_metric"]
+
+    def of(seed, lr, value, status="completed"):
+        more = {perplexity: value, "validation_perplexity_best": value, "optimizer.lr": lr}
+        return row(seed=seed, test=0.4, status=status, **named, **more)
+
+    risky = [of(0, 1.0, 5.0), of(1, 1.0, 90.0, "diverged")]
+    (entry,) = only(leaderboard(risky))
+    assert entry["mean"] == pytest.approx((5.0 + 65.0) / 2)
+    (entry,) = only(leaderboard([*risky, of(0, 0.1, 6.0), of(1, 0.1, 6.0)]))
+    assert entry["config"] == {"optimizer.lr": 0.1}, "the choice counts it"
+    (entry,) = only(leaderboard(risky, metric="test_accuracy_final"))
+    assert entry["mean"] == pytest.approx(0.4 / 2), "its chance is no accuracy"
+
+
+def test_next_and_masked_characters_are_not_compared():
+    rows = [
+        row(variant, **{"task.context": c})
+        for c in ("causal", "masked")
+        for variant in ("bp", "pc")
+    ]
+    assert len(leaderboard(rows)["groups"]) == 2
+
+
 def test_divergence_counts_in_the_selection():
     """A config that diverges for one seed of two does not win by its other seed."""
     risky = [

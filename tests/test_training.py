@@ -233,6 +233,17 @@ def test_max_steps_cuts_the_last_epoch_short():
         epoch_lengths(config, data._replace(held_out=0))
 
 
+def test_an_epoch_of_a_large_set_may_be_a_part_of_it():
+    """Its batches are others each time, and the log counts them."""
+    config = single([*SMALL, "algorithm=ipc", "algorithm.steps=3", "train.epochs=2",
+                     "train.epoch_steps=2", "train.max_steps=3"])  # fmt: skip
+    outcome = train([config])[0]
+    assert outcome.arrays["history/steps"].tolist() == [2, 3]
+    assert outcome.arrays["history/weight_updates"].tolist() == [6, 9]
+    data = Facts((4,), samples=1000, held_out=100, classes=2, targets=1)
+    assert epoch_lengths(single(["train.epochs=2", "train.epoch_steps=4"]), data) == [4, 4]
+
+
 def test_without_steps_the_initial_weights_are_measured():
     config = single([*SMALL, "algorithm=pc", "train.max_steps=0"])
     outcome, moved = (

@@ -215,6 +215,7 @@ class Model(Choice):
     patch: int = static(4, "side of the square patches that an image is cut into", minimum=1)
     heads: int = static(4, "attention heads; they divide the width", minimum=1)
     norm: str = static("layer", "normalisation per token in each block", choices=("layer", "none"))
+    causal: bool = static(False, "no token sees those after it, and each has an output of its own")
 
     maps: list[int] = static(
         doc="feature maps of a convolutional decoder, from its latent images to the largest "
@@ -263,6 +264,7 @@ class Dataset(Choice):
     )
     source: str = static(doc="the dataset whose images make sequences")
     length: int = static(doc="elements of a sequence", minimum=2)
+    stride: int = static(doc="characters from one window of a text to the next", minimum=1)
     mirrored: bool = static(doc="the second half of a sequence is its first half backwards")
     side: int = static(doc="pixels of a side of a frame", minimum=1)
 
@@ -329,6 +331,14 @@ class Task(Choice):
     mixtures: int = static(doc="linear mixtures of the sources", minimum=1)
     snr: float = dynamic(doc="power of the mixtures over that of their noise, in dB")
     binary: bool = static(False, "elements of sequences are ±1: their signs are recalled")
+    context: str = static(
+        "causal",
+        "what a character is predicted from: those before it, or (masked) those on both sides",
+        choices=("causal", "masked"),
+    )
+    positions: str = static(
+        "one", "characters of a window that are predicted", choices=("one", "all")
+    )
 
 
 @dataclass
@@ -361,6 +371,11 @@ class Train:
     epochs: int = static(doc="passes over the training set", minimum=1)
     max_steps: int | None = static(
         None, "stop after so many batches; 0: measure the initial weights", minimum=0
+    )
+    epoch_steps: int | None = static(
+        None,
+        "batches of an epoch, each time others, drawn without repeat; null: the whole training set",
+        minimum=1,
     )
     batch_size: int = static(doc="samples a batch; the last incomplete batch is dropped", minimum=1)
     eval_every: int = static(1, "epochs between evaluations", minimum=1)

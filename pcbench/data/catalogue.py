@@ -29,6 +29,7 @@ _CATALOGUE = {
     "cifar100": _Entry("tfds", 100, (32, 32, 3), 50_000, 10_000, "161 MB"),
     "tiny_imagenet": _Entry("tfds", 200, (64, 64, 3), 100_000, 10_000, "237 MB"),
     "tiny_imagenet_small": _Entry("tfds", 200, (64, 64, 3), 10_000, 10_000),
+    "tiny_shakespeare": _Entry("tfds", download="1 MB"),  # windows of a text
     "teacher": _Entry("generated"),
     "two_moons": _Entry("generated", 2, (2,)),
     "gaussian": _Entry("generated"),  # targets instead of labels
@@ -80,9 +81,10 @@ def _status(name: str, entry: _Entry) -> dict[str, Any]:
     except DataError as error:  # one odd directory must not hide the others
         return status | {"ready": False, "how": str(error)}
     if found:
+        status |= {"where": str(found.path), "how": "prepared"}
+        if found.shape is None:  # how a text is cut is set in the YAML
+            return status
         return status | {
-            "where": str(found.path),
-            "how": "prepared",
             "classes": found.classes,
             "shape": list(found.shape),
             "train": found.sizes["train"],

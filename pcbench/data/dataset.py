@@ -20,7 +20,9 @@ class DataError(Exception):
 
 
 class Split(NamedTuple):
-    x: np.ndarray  # (N, H, W, C) uint8 for images; float32 for digits and generated data
+    # (N, H, W, C) uint8 for images; float32 for digits and generated data; (N, T) int16 for a text,
+    # places in its vocabulary
+    x: np.ndarray
     y: np.ndarray  # (N,) int32 labels, or (N, C) float32 targets
 
 
@@ -30,6 +32,7 @@ class Source(NamedTuple):
     classes: int | None  # None: targets instead of labels
     train: Split
     test: Split
+    validation: Split | None = None  # where one is published; None: a share of the training set
 
 
 class Facts(NamedTuple):
@@ -45,6 +48,7 @@ class Facts(NamedTuple):
     mean: tuple[float, ...] = (0.0,)  # that the network's inputs are normalised by
     std: tuple[float, ...] = (1.0,)
     others: int = 0  # training examples that a seed has not drawn
+    text: bool = False  # inputs are windows of a text, the classes its vocabulary
 
     @property
     def labelled(self) -> bool:
@@ -74,7 +78,7 @@ class Dataset:
         others = len(self.train.y) - samples
         return Facts(
             shape, samples, held_out, self.classes, targets, self.augmented, self.name, self.mean,
-            self.std, others,
+            self.std, others, self.train.x.dtype == np.int16,
         )  # fmt: skip
 
 
@@ -88,7 +92,8 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
 
     The training set is dealt in the order of `fixed_permutation`: its last
     `round(validation_fraction * N)` examples are the validation split, the first `train_size`
-    of the others (null: all) are the training split. The test split is left as it is.
+    of the others (null: all) are the training split. The test split is left as it is. Where a
+    validation split is published, it is taken whole, whatever the fraction (0: none).
 
     Raises:
       DataError: the data is not there, or `config` asks for what it cannot give.
@@ -102,12 +107,14 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
     _check_transforms(config, source.train.x.shape[1:])
 
     order = fixed_permutation(len(source.train.y))
-    size = len(order) - round(validation_fraction * len(order))
+    published = source.validation if validation_fraction else None
+    held_out = 0 if published else round(validation_fraction * len(order))
+    size = len(order) - held_out
     taken = size if config.get("train_size") is None else config["train_size"]
     if not 0 < taken <= size:
         raise DataError(
             f"dataset.train_size={taken}, but {config['name']} has {size} training examples after "
-            f"a validation split of {len(order) - size}; take 1 to {size}, or null for all of them"
+            f"a validation split of {held_out}; take 1 to {size}, or null for all of them"
         )
     draw = config.get("draw")
     if draw is not None and draw > taken:
@@ -118,7 +125,7 @@ def load(config: Mapping[str, Any], validation_fraction: float) -> Dataset:
         name=config["name"],
         classes=source.classes,
         train=_take(source.train, order[:taken]),
-        validation=_take(source.train, order[size:]),
+        validation=published or _take(source.train, order[size:]),
         test=source.test,
         crop_size=config.get("crop_size"),
         draw=draw,

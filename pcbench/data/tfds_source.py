@@ -1,8 +1,9 @@
-"""Image classification sets from a TFDS data directory.
+"""Image classification sets, and texts, from a TFDS data directory.
 
 Anything that TFDS has prepared as array_record with the features `image` (of a fixed shape) and
-`label` can be read: a further dataset is a further YAML. A warm cache is read without importing
-TFDS, which takes a second; the directory's own JSON files say all that is needed.
+`label` can be read: a further dataset is a further YAML. So can a text of one feature `text`, by
+`data/text.py`. A warm cache is read without importing TFDS, which takes a second; the directory's
+own JSON files say all that is needed.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Prepared(NamedTuple):
     """A prepared dataset, as its directory describes it."""
 
     path: Path  # DATA_DIR/NAME/VERSION
-    classes: int
-    shape: tuple[int, int, int]
+    classes: int | None  # None, as the shape: of a text
+    shape: tuple[int, int, int] | None
     sizes: dict[str, int]  # examples by TFDS's name of the split
 
     @property
@@ -73,14 +74,25 @@ def find(name: str) -> Prepared | None:
     return None
 
 
+def require(name: str) -> Prepared:
+    """As `find`; raises DataError, which says how to get it, where there is none."""
+    if (found := find(name)) is None:
+        raise DataError(_missing(name))
+    return found
+
+
+def cache_key(prepared: Prepared) -> str:
+    """Where what is decoded of it is kept."""
+    return f"{prepared.path.parent.name}/{prepared.version}-{_fingerprint(prepared.path)}"
+
+
 def load(config: Mapping[str, Any]) -> Source:
     """x: (N, H, W, C) uint8, the pixels as published."""
     name = config["name"]
-    prepared = find(name)
-    if prepared is None:
-        raise DataError(_missing(name))
-    key = f"{name}/{prepared.version}-{_fingerprint(prepared.path)}"
-    arrays = cached(key, _ARRAYS, lambda: _decode(name, prepared))
+    prepared = require(name)
+    if prepared.shape is None:
+        raise DataError(f"{prepared.path} is a text, not a set of images")
+    arrays = cached(cache_key(prepared), _ARRAYS, lambda: _decode(prepared))
     return Source(
         classes=prepared.classes,
         train=Split(arrays["train_x"], arrays["train_y"]),
@@ -124,6 +136,8 @@ def _describe(path: Path, info: Mapping[str, Any]) -> Prepared:
     sizes = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
     try:
         features = json.loads((path / "features.json").read_text())["featuresDict"]["features"]
+        if "text" in features:
+            return Prepared(path, None, None, sizes)
         dimensions = features["image"]["image"]["shape"]["dimensions"]
         height, width, channels = (int(size) for size in dimensions)
         classes = int(features["label"]["classLabel"]["numClasses"])
@@ -165,7 +179,20 @@ def _fingerprint(path: Path) -> str:
     return hashlib.sha256(json.dumps([_DECODER, files]).encode()).hexdigest()[:16]
 
 
-def _decode(name: str, prepared: Prepared) -> dict[str, np.ndarray]:
+def examples_of(prepared: Prepared, split: str, decoders: Mapping | None = None):
+    """The examples of a split, by TFDS's name of it."""
+    import tensorflow_datasets as tfds
+
+    return tfds.data_source(
+        f"{prepared.path.parent.name}:{prepared.version}",
+        split=split,
+        data_dir=prepared.path.parent.parent,
+        download=False,
+        decoders=decoders,
+    )
+
+
+def _decode(prepared: Prepared) -> dict[str, np.ndarray]:
     import tensorflow_datasets as tfds
 
     arrays = {}
@@ -173,13 +200,7 @@ def _decode(name: str, prepared: Prepared) -> dict[str, np.ndarray]:
         # Images are decoded below, not by TFDS: CIFAR-10 takes 9 s, not about 14, and TFDS
         # takes OpenCV where it is installed, whose JPEG decoder gives other pixels than Pillow's.
         # Threads make it slower: images this small leave the interpreter lock too briefly.
-        examples = tfds.data_source(
-            f"{name}:{prepared.version}",
-            split=theirs,
-            data_dir=prepared.path.parent.parent,
-            download=False,
-            decoders={"image": tfds.decode.SkipDecoding()},
-        )
+        examples = examples_of(prepared, theirs, {"image": tfds.decode.SkipDecoding()})
         arrays[f"{ours}_x"], arrays[f"{ours}_y"] = _decode_split(examples, prepared)
     return arrays
 

@@ -83,6 +83,11 @@ class Network:
         """Whether it is generative and says how its latent states are distributed."""
         return self.generative and self.factors[0].precision > 0
 
+    @property
+    def causal(self) -> bool:
+        """Whether it has an output for each element of a sequence, from those up to it."""
+        return bool(self.factors) and getattr(self.factors[-1].module, "causal", False)
+
     def given(self, x: Array) -> Array:
         """What the network reads where the data have the input x (B, …): zeros, if it has none."""
         return jnp.zeros((len(x), *self.input_shape), x.dtype) if self.generative else x

@@ -1,10 +1,13 @@
-"""A small transformer encoder for classification: Dosovitskiy et al. 2020, arXiv 2010.11929.
+"""A small transformer: as an encoder for classification Dosovitskiy et al. 2020, arXiv 2010.11929.
 
 Tokens are the square patches of an image or the elements of a sequence (n, d). A linear embedding
 with learned positions, identical pre-norm blocks in one stack, the mean over tokens, a linear
 output. Each layer predicts one state, the stream (B, tokens, width) that leaves it:
 
     u = h + Attention(norm(h)),   h' = u + W₂ σ(W₁ norm(u) + b₁) + b₂
+
+A causal one, of sequences, predicts at each token: no token sees those after it, and each has an
+output of its own (Radford et al. 2018).
 
 The norm is per token, so samples stay independent; it has no gain and no offset, which the weights
 and biases behind it would absorb.
@@ -31,15 +34,17 @@ def transformer(model: Mapping, input_shape: tuple[int, ...], outputs: int) -> N
 
     Raises ValueError where these do not fit each other.
     """
-    _check(model, input_shape)
+    _check(model, input_shape, outputs)
     width, bias, norm = model["width"], model["bias"], model["norm"]
+    causal = model.get("causal", False)
     patch = model["patch"] if len(input_shape) == 3 else None
     factors = [Factor(Embedding(width, patch, bias), (INPUT,))]
     blocks = model["depth"] - 2
     if blocks:
-        block = Block(width, model["heads"], norm, ACTIVATIONS[model["activation"]], bias)
+        block = Block(width, model["heads"], norm, ACTIVATIONS[model["activation"]], bias, causal)
         factors.append(Factor(block, (0,), blocks))
-    factors.append(Factor(Readout(outputs, norm, bias), (len(factors) - 1,)))
+    features = outputs // input_shape[0] if causal else outputs
+    factors.append(Factor(Readout(features, norm, bias, causal), (len(factors) - 1,)))
     return Network(tuple(factors), tuple(input_shape))
 
 
@@ -126,24 +131,33 @@ class Block(_Layer):
 
 
 class Readout(_Layer):
-    """A linear map of the normalised stream's mean over tokens: (B, features)."""
+    """A linear map of the normalised stream's mean over tokens, (B, features); `causal`: of each of
+    its tokens, (B, tokens · features)."""
 
     features: int
     norm: str
     bias: bool = True
+    causal: bool = False
 
     @nn.compact
     def __call__(self, source: Array) -> Array:
-        mean = jnp.mean(normalised(source, self.norm), 1)
-        return self.affine("x", mean, self.features, "output")
+        stream = normalised(source, self.norm)
+        if not self.causal:
+            stream = jnp.mean(stream, 1)
+        return self.affine("x", stream, self.features, "output").reshape(len(source), -1)
 
 
-def _check(model: Mapping, input_shape: tuple[int, ...]) -> None:
+def _check(model: Mapping, input_shape: tuple[int, ...], outputs: int) -> None:
     width, heads, depth = model["width"], model["heads"], model["depth"]
     if len(input_shape) not in (2, 3):
         raise ValueError(
             "it takes images (height, width, channels) or sequences (tokens, features); the "
             f"examples of the dataset have the shape {tuple(input_shape)}."
+        )
+    if model.get("causal") and (len(input_shape) == 3 or outputs % input_shape[0]):
+        raise ValueError(
+            "model.causal=true is for sequences with an output at each token, such as "
+            "task=language_modelling task.positions=all."
         )
     if len(input_shape) == 3 and any(side % model["patch"] for side in input_shape[:2]):
         allowed = [p for p in range(1, min(input_shape[:2]) + 1)

@@ -18,7 +18,7 @@ Type = Literal["string", "integer", "float", "boolean", "list"]
 class Column:
     type: Type
     meaning: str
-    unit: str = ""  # "accuracy": a fraction, shown in percent, that is chance for a diverged run
+    unit: str = ""  # "accuracy": a fraction, shown in percent, that a diverged run has by chance
     higher_is_better: bool | None = None  # null: nothing to rank by
 
 
@@ -68,7 +68,7 @@ COLUMNS: dict[str, Column] = {
     "test_accuracy_best_epoch": _accuracy(
         "best over epochs on the test set itself; only under the protocol best_test_epoch"
     ),
-    "chance": Column("float", "accuracy of guessing, 1 / classes; what a diverged run scores"),
+    "chance": Column("float", "primary score of guessing, as 1 / classes; what a diverged run has"),
     "primary_metric": _string("the column by which the task ranks; null: test accuracy"),
     "primary_higher_is_better": Column("boolean", "direction of primary_metric"),
     # on the fixed probe batch, at the last epoch
@@ -132,5 +132,5 @@ COLUMNS: dict[str, Column] = {
 
 
 def is_accuracy(name: str) -> bool:
-    """Whether it is a fraction, shown in percent, that is chance for a diverged run."""
+    """Whether it is a fraction, shown in percent, that a diverged run has by chance."""
     return name in COLUMNS and COLUMNS[name].unit == "accuracy"

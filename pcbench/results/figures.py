@@ -5,10 +5,13 @@
     title, caption, source     what it is, what it shows, the publication
     sweep                      conf/sweep/NAME.yaml; its rows, and no others, are shown
     table: rows                or `history` (measurements of the probe over training), `learning`
-                               (scores over training), `inference` (energy by step of the last
-                               measurement), `evaluations` (the second table of a record, such as
-                               per layer)
+                               (scores over training; `steps`, `weight_updates` and `train_s`, the
+                               seconds of training steps alone, are those so far), `inference`
+                               (energy by step of the last measurement), `evaluations` (the second
+                               table of a record, such as per layer)
     x, y                       columns; several y are several lines
+    at                         column whose value the runs of a point share, where x differs between
+                               them, such as a time: then their mean is drawn
     line, panel                column or columns whose values get a line, a panel each
     where                      {column: value, or a list of values} of the rows that are shown
     largest: {of, below}       instead of y, the largest value of the column `of` at which the mean
@@ -20,7 +23,8 @@
     labels                     {column: what it is called in the figure}
     kind: images               pictures, not points: with keys of their own, see `pictures`
 
-A point is the mean over the runs that share x, line and panel, with its 95 % Student-t interval.
+A point is the mean over the runs that share x (or `at`), line and panel, with its 95 % Student-t
+interval.
 """
 
 import csv
@@ -40,7 +44,8 @@ from pcbench.results.statistics import interval
 
 COMMON = {"title", "caption", "source", "sweep", "kind", "line", "where", "labels"}
 KEYS = {
-    "points": COMMON | {"table", "x", "y", "panel", "log", "largest", "limits", "slope", "heat"},
+    "points": COMMON
+    | {"table", "x", "y", "panel", "log", "largest", "limits", "slope", "heat", "at"},
     "images": COMMON | {"images", "count"},
 }
 NEEDED = {"points": ("title", "sweep", "x", "y"), "images": ("title", "sweep", "images")}
@@ -89,8 +94,9 @@ def read_spec(source: str) -> tuple[str, dict[str, Any]]:
 def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
     """What is drawn. Rows without x or y do not count; ConfigError where none is left, or where a
     column exists in none."""
-    largest = spec.get("largest", {"of": spec["x"]})
-    groups: dict[tuple, list[float]] = defaultdict(list)
+    shared = spec.get("at", spec["x"])
+    largest = spec.get("largest", {"of": shared})
+    groups: dict[tuple, list[tuple]] = defaultdict(list)
     seen: set[str] = set()
     for row in rows:
         seen |= row.keys()
@@ -103,9 +109,10 @@ def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
             line, panel = (joined(row, spec[key]) for key in ("line", "panel"))
             if len(spec["y"]) > 1 or line is None:
                 line = label(spec, column) if line is None else f"{line}, {label(spec, column)}"
-            groups[panel, line, x, row.get(largest["of"])].append(float(value))
+            key = (panel, line, row.get(shared), row.get(largest["of"]))
+            groups[key].append((x, float(value)))
     named = (*spec["y"], *spec["line"], *spec["panel"], *spec["where"])
-    for column in (spec["x"], largest["of"], *named):
+    for column in (spec["x"], shared, largest["of"], *named):
         if seen and column not in seen:
             raise ConfigError(f"the rows have no column '{column}'." + nearest(column, seen))
     if not groups:
@@ -113,7 +120,9 @@ def points(spec: Mapping[str, Any], rows: Iterable[Row]) -> list[Point]:
             f"no run of sweep '{spec['sweep']}' has {spec['x']} and {' or '.join(spec['y'])}."
         )
     found = []
-    for (panel, line, x, _), values in groups.items():
+    for (panel, line, *_), pairs in groups.items():
+        places, values = zip(*pairs, strict=True)
+        x = sum(places) / len(places) if "at" in spec else places[0]
         low, high = interval(values)
         found.append(Point(panel, line, x, sum(values) / len(values), low, high, len(values)))
     if "largest" in spec:
@@ -185,6 +194,8 @@ def table_rows(spec: Mapping[str, Any], store: Store, run_ids: Iterable[str]) ->
             series = {k.removeprefix(prefix): v for k, v in store.arrays(run_id, prefix).items()}
             for n in range(len(series.get("epoch", ()))):
                 measured = {k: v[n].item() for k, v in series.items() if v.ndim == 1}
+                if "steps" in measured and record.row["step_ms"] is not None:
+                    measured["train_s"] = measured["steps"] * record.row["step_ms"] / 1000
                 yield record.row | measured
 
 

@@ -5,9 +5,9 @@ Within it a variant is scored by one config: all leaves that change numbers exce
 config with the best mean validation accuracy over its seeds is chosen; where the variant has no
 validation score, nothing is selected and every config is an entry of its own.
 
-A diverged run scores chance on accuracies and nothing on other metrics; a failed run and one that
-is not finished score nothing; all are counted. Trials of a search (``stage=tune``) are ranked only
-when asked for.
+A diverged run scores chance on what its task ranks by, 0 on other accuracies and nothing on other
+metrics; a failed run and one that is not finished score nothing; all are counted. Trials of a search
+(``stage=tune``) are ranked only when asked for.
 """
 
 import math
@@ -30,10 +30,10 @@ DEFAULT_METRIC = "test_accuracy_at_best_validation"
 PROTOCOL_METRICS = {"best_test_epoch": "test_{}_best_epoch"}
 GROUP = ("task", "dataset", "model", "parameterisation")
 SIZE = ("width", "depth", "model.widths")  # different sizes are different groups,
-DATA = tuple(  # so are different data under one name,
-    f"dataset.{leaf}"
-    for leaf in ("train_size", "samples", "test_samples", "noise", "inputs", "outputs", "hidden")
-)
+DATA = (  # so are different data under one name, and what of them is predicted,
+    "dataset.train_size", "dataset.samples", "dataset.test_samples", "dataset.noise",
+    "dataset.inputs", "dataset.outputs", "dataset.hidden", "task.context",
+)  # fmt: skip
 MARKS = ("protocol", "schema_version")  # and so is what is not comparable
 NEEDED = (
     "run_id", "status", "stage", "algorithm", "variant", "seed", "chance", "primary_metric",
@@ -223,15 +223,20 @@ def _entries(
 
 def run_scores(rows: list[Row], metric: str) -> dict[str, float]:
     """Run id → value, of the runs that have one."""
-    accuracy = is_accuracy(metric)
     found = {}
     for row in rows:
         value = row.get(metric) if row["status"] == "completed" else None
-        if row["status"] == "diverged" and accuracy:
-            value = row["chance"] or 0.0
+        if row["status"] == "diverged":
+            value = _guessed(row, metric)
         if value is not None and math.isfinite(value):
             found[row["run_id"]] = value
     return found
+
+
+def _guessed(row: Row, metric: str) -> float | None:
+    own = score_name(row["primary_metric"] or DEFAULT_METRIC) == score_name(metric)
+    chance = row["chance"] if own else None
+    return 0.0 if chance is None and is_accuracy(metric) else chance
 
 
 def _default_metric(key: Row, rows: list[Row]) -> str:
@@ -252,8 +257,9 @@ def _primary(rows: list[Row]) -> str | None:
 
 
 def score_name(column: str) -> str:
-    """``test_accuracy_final`` → ``accuracy``; any other name is itself."""
-    found = re.fullmatch(r"test_(\w+)_(final|at_best_validation|best_epoch)", column)
+    """``test_accuracy_final``, ``validation_accuracy_best`` → ``accuracy``; others as they are."""
+    ends = "final|at_best_validation|best_epoch|best"
+    found = re.fullmatch(rf"(?:test|validation)_(\w+)_(?:{ends})", column)
     return found[1] if found else column
 
 

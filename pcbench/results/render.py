@@ -230,7 +230,7 @@ def notes(board: Board) -> list[str]:
     """How to read the numbers."""
     told = [
         "mean [95 % interval over seeds: Student-t, from 20 seeds on a bootstrap; not clipped]; "
-        "diverged runs score chance on accuracies; failed runs score nothing.",
+        "diverged runs score chance where a task has one; failed runs score nothing.",
         "Of several configs the one with the best mean validation score is shown; without a "
         "validation set every config is an entry.",
     ]

@@ -58,7 +58,8 @@ def variant(config: Config) -> str:
         and key in defaults
         and value != defaults[key]
     }
-    if config.get("task.loss", "squared_error") != "squared_error":
-        chosen["loss"] = config["task.loss"]
+    loss = config.get("task.loss")
+    if loss != choice_yaml("task", config["task.name"]).get("loss"):
+        chosen["loss"] = loss
     parts = ",".join(f"{key}={value}" for key, value in chosen.items())
     return f"{name}[{parts}]" if parts else name

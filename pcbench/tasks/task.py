@@ -23,6 +23,7 @@ class Task:
     learns_from = "stored"  # what a seed draws, or "others": then what it draws is only stored
     higher_is_better = True
     needs = ("predict",)  # the abilities that a rule must have
+    per_element = False  # whether it asks for an output at each element of a sequence
     chance = None  # the score of guessing, which a diverged run is given; None: it scores nothing
 
     @property

@@ -59,6 +59,12 @@ def construct(config: Config, data: Facts, steps: int) -> tuple[Algorithm, Task]
                 f"algorithm.precisions lists {len(precisions)} values, one for each of the "
                 f"network's {network.layers} layers (latent states count as one) is needed."
             )
+        if network.causal != task.per_element:
+            raise Unsupported(
+                "outputs at each element of a sequence, by task=language_modelling "
+                "task.positions=all, and a network that has them, model=transformer "
+                "model.causal=true, need each other."
+            )
         if isinstance(network, Temporal) != kind.temporal:
             raise Unsupported("algorithm=tpc and model=temporal need each other.")
         learner = Learner(

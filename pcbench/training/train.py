@@ -111,8 +111,14 @@ class Pack:
             of_split = self.program.task.score(self.found, images, labels)
             scores |= {f"{split}_{name}": score for name, score in of_split.items()}
             start += len(labels)
+        steps = sum(self.lengths[:epoch])
+        so_far = {
+            "epoch": epoch,
+            "steps": steps,
+            "weight_updates": steps * self.program.algorithm.weight_updates_per_step,
+        }
         self.log.add(
-            {"epoch": np.full(self.size, epoch), **scores},
+            {name: np.full(self.size, count) for name, count in so_far.items()} | scores,
             self.program.task.examples(self.found, labels),
             self.config["train.selection"],
             self.program.task.higher_is_better,
