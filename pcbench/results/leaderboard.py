@@ -6,8 +6,8 @@ config with the best mean validation accuracy over its seeds is chosen; where th
 validation score, nothing is selected and every config is an entry of its own.
 
 A diverged run scores chance on what its task ranks by, 0 on other accuracies and nothing on other
-metrics; a failed run and one that is not finished score nothing; all are counted. Trials of a search
-(``stage=tune``) are ranked only when asked for.
+metrics; a failed run and one that is not finished score nothing; all are counted. Trials of a
+search (``stage=tune``) are ranked only when asked for.
 """
 
 import math
