@@ -254,7 +254,7 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
     from matplotlib.ticker import LogLocator
 
     panels = list(dict.fromkeys(p.panel for p in drawn))
-    lines = list(dict.fromkeys(p.line for p in drawn))
+    lines = sorted({p.line for p in drawn}, key=_order)  # not every panel has every one
     columns = min(3, len(panels))
     count = -(-len(panels) // columns)
     per_row = min(len(lines), columns * WIDTH // (0.9 + 0.075 * max(map(len, map(str, lines)))))
@@ -276,7 +276,7 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
             name = str(line) if fit is None else f"{line} (slope {fit:.3f})"
             style = {"color": COLOURS[n % len(COLOURS)], "ms": 4}
             marker = MARKERS[n // len(COLOURS) % len(MARKERS)] if len(own) < 60 else ""
-            handles[name] = _curve(axis, own, numeric, values, marker, style)
+            handles[n, name] = _curve(axis, own, numeric, values, marker, style)
         if panel is not None:
             names = ", ".join(label(spec, column) for column in spec["panel"])
             axis.set_title(f"{names} = {panel}", fontsize=9)
@@ -304,9 +304,10 @@ def draw(spec: Mapping[str, Any], drawn: list[Point], figure_class):
         axis.set_visible(False)
     axes[0].set_ylabel(label(spec, spec["y"][0]) if len(spec["y"]) == 1 else "")
     if len(lines) > 1 or len(spec["y"]) > 1:
+        in_order = sorted(handles)
         figure.legend(
-            handles.values(),
-            handles.keys(),
+            [handles[key] for key in in_order],
+            [name for _, name in in_order],
             title=", ".join(label(spec, column) for column in spec["line"]) or None,
             loc="outside lower center",
             ncols=per_row,
@@ -352,4 +353,10 @@ def holds(value: Any, wanted: Any) -> bool:
 
 
 def _order(value: Any):
-    return (isinstance(value, str), value if value is not None else -1)
+    """Nothing, then numbers by size (those written as text, too), then texts."""
+    if value is None:
+        return 0, 0
+    try:
+        return 1, float(value)
+    except ValueError:
+        return 2, value
