@@ -5,9 +5,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+SCALE ?= cpu
+RESULTS ?= results
+PAPERS := $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format leaderboard clean
+.PHONY: help setup demo test test-all lint format leaderboard papers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +46,12 @@ format: $(STAMP) ## rewrite the sources in that style
 
 leaderboard: $(STAMP) ## the ranking of what has been run
 	$(BIN)/pcbench leaderboard
+
+paper-%: $(STAMP) ## a published table, ours beside it: make paper-pcx-mlp SCALE=smoke|cpu|full
+	$(BIN)/pcbench paper run $* --scale $(SCALE) --results $(RESULTS)
+
+papers: $(STAMP) ## all published tables, at SCALE=cpu where it is not said
+	$(BIN)/pcbench paper run $(PAPERS) --scale $(SCALE) --results $(RESULTS)
 
 clean: ## the environment and the caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

@@ -42,7 +42,7 @@ def cell_runs(spec: Spec, scale: str, accelerator: bool = False) -> list[CellRun
 def _reason(spec: Spec, cell: Cell, scale: str) -> str | None:
     table, own = spec.scale(scale), cell.at(scale)
     if "cannot" in cell.options or "cannot" in own:
-        return own.get("cannot") or cell.options["cannot"]
+        return cell.options.get("cannot") or own["cannot"]
     if not own:
         return f"not at scale {scale}"
     for lines, key in (("rows", cell.row), ("columns", cell.column)):
