@@ -83,6 +83,8 @@ def test_every_table_describes_runs_that_there_are(name):
         ("bp: {digits:", "pb: {digits:", "cells: 'pb'.*Did you mean 'bp'"),
         ("{digits: 50 ± 50}", "{digit: 50}", r"cells\.bp: 'digit'.*Did you mean 'digits'"),
         ("50 ± 50", "about 50", "published 'about 50'"),
+        ("metric:", "unit: 1e-3\nmetric:", r"unit: a text is needed, got 0\.001"),
+        ("metric:", "tolerance: small\nmetric:", "tolerance: a number is needed"),
         ('op: "<"', 'op: "=<"', r"claims\[0\]: op '=<'"),
         ("left: bp", "left: pb", r"claims\[0\]: left: 'pb'"),
         ("left: bp,", "", r"claims\[0\]: it needs the key 'left'"),
@@ -247,6 +249,39 @@ def test_what_cannot_run_here_is_told_and_never_filled(small, tmp_path, monkeypa
     assert "1 of 3 cells are not run: needs the dataset mnist" in done.stderr
     text = (tmp_path / "r/papers/small.md").read_text()
     assert "needs a GPU" in text and "needs the dataset mnist" in text and "inside" not in text
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (1.0, "1"),
+        (1 - 1e-9, "0.999999999"),
+        (0.99999, "0.99999"),
+        (0.81234, "0.8123"),
+        (12345.6, "1.235e+04"),
+    ],
+)
+def test_a_cosine_near_one_is_told_from_one(number, shown):
+    assert render.plain(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("op", "margin", "shown"),
+    [
+        (">", 2.0, "2 · 3 + 2"),
+        (">=", -2.0, "2 · 3 - 2"),
+        ("<", 2.0, "2 · 3 - 2"),
+        ("~", 2.0, "2 · 3 ± 2"),
+    ],
+)
+def test_the_bound_of_a_claim_is_written_out(op, margin, shown):
+    """It is what `holds` compares with."""
+    own = claim(op=op, margin=margin, factor=2.0)
+    assert render._bound(vars(own), 3.0) == shown
+    if op != "~":
+        bound = eval(shown.replace("·", "*"))
+        assert table.holds(bound + 0.1, own, 3.0) is (op[0] == ">")
+        assert table.holds(bound - 0.1, own, 3.0) is (op[0] == "<")
 
 
 def test_a_smaller_scale_does_not_replace_the_table_of_a_larger_one(tmp_path):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pcbench.papers.runs import not_at
 from pcbench.papers.table import Table, larger
 from pcbench.results.files import whole_file
 from pcbench.results.render import pipes, tabular
@@ -124,12 +125,17 @@ def stored(folder: Path, name: str) -> Table | None:
 
 
 def grid(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and one line a cell; columns that no cell fills are left out. Counts are a matrix."""
+    """Header and one line a cell, without those that have no number at this scale, published or
+    ours; columns that no cell fills are left out. Counts are a matrix."""
     if table.get("kind") == "coverage":
         return _matrix(table["cells"])
-    lines = [_line(cell) for cell in table["cells"]]
+    lines = [_line(cell) for cell in table["cells"] if not _outside(cell, table["scale"])]
     names = [name for name in lines[0] if any(line[name] for line in lines)] if lines else []
     return names, [[line[name] for name in names] for line in lines]
+
+
+def _outside(cell: Table, scale: str) -> bool:
+    return cell["reason"] == not_at(scale) and cell["published"] is None
 
 
 def _matrix(cells: list[Table]) -> tuple[list[str], list[list[str]]]:
@@ -144,7 +150,8 @@ def _matrix(cells: list[Table]) -> tuple[list[str], list[list[str]]]:
 def _line(cell: Table) -> dict[str, str]:
     best = cell["ours_spread"] is not None
     ours = "" if not best else f"{number(cell['ours'], cell)} ± {number(cell['ours_spread'], cell)}"
-    plain = cell["all_seeds"] or (cell["ours"] is not None and {"mean": cell["ours"], "low": None})
+    single = None if cell["ours"] is None else {"mean": cell["ours"], "low": None}
+    seeds = cell["all_seeds"] or single
     runs = f"{cell['seeds']}"
     if cell["runs"] < cell["asked"]:
         runs = f"{cell['runs']} of {cell['asked']} runs"
@@ -159,7 +166,7 @@ def _line(cell: Table) -> dict[str, str]:
         "unit": cell["unit"],
         "published": published,
         "ours, published protocol": ours,
-        "ours": cell["reason"] or (mean(plain, cell) if plain else "–"),
+        "ours": cell["reason"] or (mean(seeds, cell) if seeds else "–"),
         "ours, no test set seen": mean(cell["honest"], cell) if cell["honest"] else "",
         "difference": number(cell["difference"], cell, "+"),
         "verdict": cell["verdict"] or "",
@@ -181,13 +188,21 @@ def claim_lines(table: Table) -> list[list[str]]:
 
 def _bound(claim: Table, right: float | None) -> str:
     factor = "" if claim["factor"] == 1 else f"{claim['factor']:g} · "
-    sign = {"~": "±", ">": "+", "<": "-"}[claim["op"][0]]
-    margin = "" if claim["margin"] == 0 else f" {sign} {claim['margin']:g}"
+    above = (claim["op"][0] == ">") == (claim["margin"] > 0)
+    sign = "±" if claim["op"] == "~" else "+" if above else "-"
+    margin = "" if claim["margin"] == 0 else f" {sign} {abs(claim['margin']):g}"
     return f"{factor}{_side(right)}{margin}"
 
 
 def _side(side: float | None) -> str:
-    return "–" if side is None else f"{side:.4g}"
+    return "–" if side is None else plain(side)
+
+
+def plain(value: float, sign: str = "") -> str:
+    """Four significant digits, of a cosine near 1 those that tell it from 1."""
+    if 0.999 <= abs(value) < 1 - 5e-13:
+        return f"{value:{sign}.12f}".rstrip("0")
+    return f"{value:{sign}.4g}"
 
 
 def mean(found: Table, cell: Table) -> str:
@@ -200,7 +215,7 @@ def mean(found: Table, cell: Table) -> str:
 def number(value: float | None, cell: Table, sign: str = "") -> str:
     if value is None:
         return ""
-    return f"{value:{sign}.2f}" if cell["unit"] == "%" else f"{value:{sign}.4g}"
+    return f"{value:{sign}.2f}" if cell["unit"] == "%" else plain(value, sign)
 
 
 def title(table: Table) -> str:

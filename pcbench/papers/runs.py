@@ -44,11 +44,15 @@ def _reason(spec: Spec, cell: Cell, scale: str) -> str | None:
     if "cannot" in cell.options or "cannot" in own:
         return cell.options.get("cannot") or own["cannot"]
     if not own:
-        return f"not at scale {scale}"
+        return not_at(scale)
     for lines, key in (("rows", cell.row), ("columns", cell.column)):
         if lines in table and key not in map(str, table[lines]):
-            return f"not at scale {scale}"
+            return not_at(scale)
     return None
+
+
+def not_at(scale: str) -> str:
+    return f"not at scale {scale}"
 
 
 class _Expander:

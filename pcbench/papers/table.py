@@ -194,8 +194,8 @@ def _scaled(spec: Spec, scale: str) -> list[str]:
         parts = [f"{key}={_shown(v)}" for key, v in own.get("where", {}).items()]
         parts += [f"{key} in {_shown(v)}" for key, v in own.get("grid", {}).items()]
         if "seeds" in own:
-            seeds = own["seeds"]
-            parts.insert(0, f"{seeds if isinstance(seeds, int) else len(seeds)} seeds")
+            count = own["seeds"] if isinstance(own["seeds"], int) else len(own["seeds"])
+            parts.insert(0, f"{count} seed" + "s" * (count > 1))
         found += [name + ", ".join(parts)] if parts else []
     return found or ["as published"]
 
