@@ -299,6 +299,10 @@ def test_coverage_counts_the_records_that_show_a_capability(tmp_path):
     counted = {(line["row"], line["column"]): line["count"] for line in lines}
     assert counted["classification", "bp"] == "1" and counted["control", "bp"] == "0"
     assert "not covered" in (tmp_path / "papers/survey.md").read_text()
+    listed = json.loads(invoke("paper", "list", "--results", tmp_path, "--json").stdout)["papers"]
+    by_name = {row["name"]: row for row in listed}
+    assert by_name["survey"]["filled"] == 1 and by_name["survey"]["scale"] == "full"
+    assert by_name["pcx-mlp"]["scale"] is None and by_name["pcx-mlp"]["cells"] == 16
 
 
 @pytest.mark.slow
