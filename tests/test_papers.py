@@ -10,6 +10,7 @@ from pcbench.cli import main
 from pcbench.config import ConfigError
 from pcbench.config.compose import choices
 from pcbench.papers import render, runs, table, values
+from pcbench.papers.coverage import make_coverage
 from pcbench.papers.spec import Cell, Claim, read_spec
 
 PAPERS = {  # arXiv numbers of the sixteen papers that the tables are to cover
@@ -292,16 +293,28 @@ def test_a_smaller_scale_does_not_replace_the_table_of_a_larger_one(tmp_path):
     assert json.loads((tmp_path / "t.json").read_text())["scale"] == "full"
 
 
-def test_coverage_counts_the_records_that_show_a_capability(tmp_path):
-    invoke("run", "algorithm=bp", "train.max_steps=1", "model.width=8", "--results", tmp_path)
-    invoke("paper", "run", "survey", "--results", tmp_path)
-    lines = list(csv.DictReader((tmp_path / "papers/survey.csv").open()))
-    counted = {(line["row"], line["column"]): line["count"] for line in lines}
-    assert counted["classification", "bp"] == "1" and counted["control", "bp"] == "0"
-    assert "not covered" in (tmp_path / "papers/survey.md").read_text()
+def test_coverage_counts_the_completed_runs_that_show_a_capability(tmp_path):
+    run = {"status": "completed", "stage": "report", "task": "classification", "model": "mlp"}
+    graph = run | {"model": "graph", "algorithm": "graph_pc"}
+    made = make_coverage(
+        read_spec("survey"),
+        [
+            run | {"algorithm": "bp"},
+            run | {"algorithm": "bp", "status": "failed"},
+            run | {"algorithm": "bp", "stage": "tune"},
+            graph,
+            graph,
+        ],
+    )
+    counted = {(cell["row"], cell["column"]): cell["count"] for cell in made["cells"]}
+    assert counted["classification", "bp"] == 1 and counted["graph", "bp"] == 0
+    assert counted["classification", "graph_pc"] == counted["graph", "graph_pc"] == 2
+    assert counted["control", "bp"] == 0 and "not covered" in render.markdown(made)
+
+    render.save(made, tmp_path / "papers")
     listed = json.loads(invoke("paper", "list", "--results", tmp_path, "--json").stdout)["papers"]
     by_name = {row["name"]: row for row in listed}
-    assert by_name["survey"]["filled"] == 1 and by_name["survey"]["scale"] == "full"
+    assert by_name["survey"]["filled"] == 3 and by_name["survey"]["scale"] == "full"
     assert by_name["pcx-mlp"]["scale"] is None and by_name["pcx-mlp"]["cells"] == 16
 
 
