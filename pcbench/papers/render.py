@@ -4,6 +4,7 @@ import csv as csv_
 import html as html_
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,19 +42,15 @@ def terminal(table: Table, console: "Console") -> None:
 
 
 def markdown(table: Table) -> str:
-    header, lines = grid(table)
-    parts = [f"# {table['title']}\n", f"{reference(table)}\n", pipes(header, lines)]
-    if table["claims"]:
-        parts.append(pipes(CLAIM, claim_lines(table)))
+    parts = [f"# {table['title']}\n", f"{reference(table)}\n"]
+    parts += [pipes(header, lines) for header, lines in grids(table)]
     return "\n".join([*parts, *(f"- {note}" for note in table["notes"])]) + "\n"
 
 
 def latex(table: Table) -> str:
-    header, lines = grid(table)
-    parts = [f"% {title(table)}\n", tabular("l" * len(header), header, lines)]
-    if table["claims"]:
-        parts.append(tabular("lll", CLAIM, claim_lines(table)))
-    return "".join([*parts, *(f"% {note}\n" for note in table["notes"])])
+    parts = [f"% {title(table)}\n"]
+    parts += [tabular("l" * len(header), header, lines) for header, lines in grids(table)]
+    return "\n".join([*parts, *(f"% {note}\n" for note in table["notes"])])
 
 
 STYLE = (
@@ -65,10 +62,7 @@ STYLE = (
 
 def html(table: Table) -> str:
     """One page, of nothing but itself."""
-    header, lines = grid(table)
-    parts = [_html_table(header, lines)]
-    if table["claims"]:
-        parts.append(_html_table(CLAIM, claim_lines(table)))
+    parts = [_html_table(header, lines) for header, lines in grids(table)]
     notes = "".join(f"<li>{html_.escape(note)}</li>" for note in table["notes"])
     name = html_.escape(table["title"])
     return (
@@ -124,6 +118,28 @@ def stored(folder: Path, name: str) -> Table | None:
         return None
 
 
+def grids(table: Table) -> list[tuple[Sequence[str], list[list[str]]]]:
+    """The overview, where there are several columns; the cells one by one; the claims."""
+    found = [grid(table)]
+    if table.get("kind") != "coverage" and len({cell["column"] for cell in table["cells"]}) > 1:
+        found.insert(0, overview(table))
+    if table["claims"]:
+        found.append((CLAIM, claim_lines(table)))
+    return found
+
+
+def overview(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Rows and columns as published: ours (published)."""
+    rows: dict[str, dict[str, str]] = {}
+    for cell in table["cells"]:
+        ours = "–" if cell["ours"] is None else number(cell["ours"], cell)
+        published = "" if cell["published"] is None else f" ({number(cell['published'], cell)})"
+        rows.setdefault(cell["row_label"], {})[cell["column_label"]] = ours + published
+    columns = list(dict.fromkeys(cell["column_label"] for cell in table["cells"]))
+    lines = [[row, *(own.get(column, "") for column in columns)] for row, own in rows.items()]
+    return ["ours (published)", *columns], lines
+
+
 def grid(table: Table) -> tuple[list[str], list[list[str]]]:
     """Header and one line a cell, without those that have no number at this scale, published or
     ours; columns that no cell fills are left out. Counts are a matrix."""
@@ -175,10 +191,11 @@ def _line(cell: Table) -> dict[str, str]:
 
 
 def claim_lines(table: Table) -> list[list[str]]:
+    names = {cell["column"]: f"{cell['column_label']}: " for cell in table["cells"]}
     lines = []
     for claim in table["claims"]:
         found = "; ".join(
-            f"{column}{': ' if column else ''}{_side(left)} {claim['op']} {_bound(claim, right)}"
+            f"{names.get(column, '')}{_side(left)} {claim['op']} {_bound(claim, right)}"
             for column, (left, right) in claim["sides"].items()
         )
         told = {True: "passed", False: "failed", None: "not run"}[claim["passed"]]
@@ -200,8 +217,8 @@ def _side(side: float | None) -> str:
 
 def plain(value: float, sign: str = "") -> str:
     """Four significant digits, of a cosine near 1 those that tell it from 1."""
-    if 0.999 <= abs(value) < 1 - 5e-13:
-        return f"{value:{sign}.12f}".rstrip("0")
+    if 0.999 <= abs(value) < 1 - 5e-10:
+        return f"{value:{sign}.9f}".rstrip("0")
     return f"{value:{sign}.4g}"
 
 
