@@ -5,9 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+SCALE ?= cpu
+PAPERS := $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format leaderboard clean
+.PHONY: help setup demo test test-all lint format leaderboard papers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +46,12 @@ format: $(STAMP) ## rewrite the sources in that style
 leaderboard: $(STAMP) ## the published table and page, from results/published (RESULTS=DIR joins DIR's runs)
 	$(BIN)/python scripts/published_leaderboard.py $(RESULTS)
 	@echo "The sweep: pcbench sweep published_leaderboard; then make leaderboard RESULTS=results"
+
+paper-%: $(STAMP) ## a published table, ours beside it: make paper-pcx-mlp SCALE=smoke|cpu|full
+	$(BIN)/pcbench paper run $* --scale $(SCALE) --results $(or $(RESULTS),results)
+
+papers: $(STAMP) ## all published tables, at SCALE=cpu where it is not said
+	$(BIN)/pcbench paper run $(PAPERS) --scale $(SCALE) --results $(or $(RESULTS),results)
 
 clean: ## the environment and the caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

@@ -131,7 +131,14 @@ def test_a_wrong_key_is_answered_in_under_two_seconds():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["leaderboard"], ["plan", "demo"], ["data", "list"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["leaderboard"],
+        ["plan", "demo"],
+        ["data", "list"],
+        ["paper", "list"],
+    ],
 )
 def test_light_commands_import_no_jax_and_answer_at_once(arguments, finished):
     """Under a second each on an idle machine. Counted is the processor's time, which other tests

@@ -31,6 +31,7 @@ from pcbench.sweeps.packs import (
 )
 from pcbench.sweeps.plan import make_plan
 from pcbench.training import train as training
+from pcbench.training.packing import choose_mode
 
 TINY = ["train.epochs=2", "model.width=16", "model.depth=3"]
 
@@ -74,6 +75,10 @@ def test_packs_hold_runs_of_one_program_in_equal_sizes():
     assert [len(p.configs) for p in new_packs(configs[:70], "map", None, 2)] == [35, 35]
     assert [len(p.configs) for p in new_packs(configs[:60], "map", 60, 8)] == [60]
     assert {p.mode for p in new_packs(configs, "none", None, 1)} == {"none"}
+
+
+def test_a_pack_of_runs_without_a_step_to_time_is_a_map():
+    assert choose_mode(configs_of("train.max_steps=0", "seed=0,1")) == "map"
 
 
 def test_a_pack_survives_the_disk(tmp_path):

@@ -140,7 +140,9 @@ def run_table(spec, scale, results):
     runs, store = cell_runs(spec, scale, jax.default_backend() != "cpu"), Store(results)
     for reason in dict.fromkeys(own.reason for own in runs if own.reason):
         cells = sum(own.reason == reason for own in runs)
-        click.echo(f"{spec.name}: {cells} of {len(runs)} cells are not run: {reason}", err=True)
+        how = " (`pcbench data list` says how)" if reason.startswith("needs the dataset") else ""
+        message = f"{spec.name}: {cells} of {len(runs)} cells are not run: {reason}{how}"
+        click.echo(message, err=True)
     asked = [config for own in runs if own.reason is None for config in own.configs]
     configs = list({config.run_id: config for config in asked}.values())
     failed = []

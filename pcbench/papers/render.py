@@ -4,9 +4,11 @@ import csv as csv_
 import html as html_
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pcbench.papers.runs import not_at
 from pcbench.papers.table import Table, larger
 from pcbench.results.files import whole_file
 from pcbench.results.render import pipes, tabular
@@ -40,19 +42,15 @@ def terminal(table: Table, console: "Console") -> None:
 
 
 def markdown(table: Table) -> str:
-    header, lines = grid(table)
-    parts = [f"# {table['title']}\n", f"{reference(table)}\n", pipes(header, lines)]
-    if table["claims"]:
-        parts.append(pipes(CLAIM, claim_lines(table)))
+    parts = [f"# {table['title']}\n", f"{reference(table)}\n"]
+    parts += [pipes(header, lines) for header, lines in grids(table)]
     return "\n".join([*parts, *(f"- {note}" for note in table["notes"])]) + "\n"
 
 
 def latex(table: Table) -> str:
-    header, lines = grid(table)
-    parts = [f"% {title(table)}\n", tabular("l" * len(header), header, lines)]
-    if table["claims"]:
-        parts.append(tabular("lll", CLAIM, claim_lines(table)))
-    return "".join([*parts, *(f"% {note}\n" for note in table["notes"])])
+    parts = [f"% {title(table)}\n"]
+    parts += [tabular("l" * len(header), header, lines) for header, lines in grids(table)]
+    return "\n".join([*parts, *(f"% {note}\n" for note in table["notes"])])
 
 
 STYLE = (
@@ -64,10 +62,7 @@ STYLE = (
 
 def html(table: Table) -> str:
     """One page, of nothing but itself."""
-    header, lines = grid(table)
-    parts = [_html_table(header, lines)]
-    if table["claims"]:
-        parts.append(_html_table(CLAIM, claim_lines(table)))
+    parts = [_html_table(header, lines) for header, lines in grids(table)]
     notes = "".join(f"<li>{html_.escape(note)}</li>" for note in table["notes"])
     name = html_.escape(table["title"])
     return (
@@ -123,13 +118,40 @@ def stored(folder: Path, name: str) -> Table | None:
         return None
 
 
+def grids(table: Table) -> list[tuple[Sequence[str], list[list[str]]]]:
+    """The overview, where there are several columns; the cells one by one; the claims."""
+    found = [grid(table)]
+    if table.get("kind") != "coverage" and len({cell["column"] for cell in table["cells"]}) > 1:
+        found.insert(0, overview(table))
+    if table["claims"]:
+        found.append((CLAIM, claim_lines(table)))
+    return found
+
+
+def overview(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Rows and columns as published: ours (published)."""
+    rows: dict[str, dict[str, str]] = {}
+    for cell in table["cells"]:
+        ours = "–" if cell["ours"] is None else number(cell["ours"], cell)
+        published = "" if cell["published"] is None else f" ({number(cell['published'], cell)})"
+        rows.setdefault(cell["row_label"], {})[cell["column_label"]] = ours + published
+    columns = list(dict.fromkeys(cell["column_label"] for cell in table["cells"]))
+    lines = [[row, *(own.get(column, "") for column in columns)] for row, own in rows.items()]
+    return ["ours (published)", *columns], lines
+
+
 def grid(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and one line a cell; columns that no cell fills are left out. Counts are a matrix."""
+    """Header and one line a cell, without those that have no number at this scale, published or
+    ours; columns that no cell fills are left out. Counts are a matrix."""
     if table.get("kind") == "coverage":
         return _matrix(table["cells"])
-    lines = [_line(cell) for cell in table["cells"]]
+    lines = [_line(cell) for cell in table["cells"] if not _outside(cell, table["scale"])]
     names = [name for name in lines[0] if any(line[name] for line in lines)] if lines else []
     return names, [[line[name] for name in names] for line in lines]
+
+
+def _outside(cell: Table, scale: str) -> bool:
+    return cell["reason"] == not_at(scale) and cell["published"] is None
 
 
 def _matrix(cells: list[Table]) -> tuple[list[str], list[list[str]]]:
@@ -144,7 +166,8 @@ def _matrix(cells: list[Table]) -> tuple[list[str], list[list[str]]]:
 def _line(cell: Table) -> dict[str, str]:
     best = cell["ours_spread"] is not None
     ours = "" if not best else f"{number(cell['ours'], cell)} ± {number(cell['ours_spread'], cell)}"
-    plain = cell["all_seeds"] or (cell["ours"] is not None and {"mean": cell["ours"], "low": None})
+    single = None if cell["ours"] is None else {"mean": cell["ours"], "low": None}
+    seeds = cell["all_seeds"] or single
     runs = f"{cell['seeds']}"
     if cell["runs"] < cell["asked"]:
         runs = f"{cell['runs']} of {cell['asked']} runs"
@@ -159,7 +182,7 @@ def _line(cell: Table) -> dict[str, str]:
         "unit": cell["unit"],
         "published": published,
         "ours, published protocol": ours,
-        "ours": cell["reason"] or (mean(plain, cell) if plain else "–"),
+        "ours": cell["reason"] or (mean(seeds, cell) if seeds else "–"),
         "ours, no test set seen": mean(cell["honest"], cell) if cell["honest"] else "",
         "difference": number(cell["difference"], cell, "+"),
         "verdict": cell["verdict"] or "",
@@ -168,10 +191,11 @@ def _line(cell: Table) -> dict[str, str]:
 
 
 def claim_lines(table: Table) -> list[list[str]]:
+    names = {cell["column"]: f"{cell['column_label']}: " for cell in table["cells"]}
     lines = []
     for claim in table["claims"]:
         found = "; ".join(
-            f"{column}{': ' if column else ''}{_side(left)} {claim['op']} {_bound(claim, right)}"
+            f"{names.get(column, '')}{_side(left)} {claim['op']} {_bound(claim, right)}"
             for column, (left, right) in claim["sides"].items()
         )
         told = {True: "passed", False: "failed", None: "not run"}[claim["passed"]]
@@ -181,13 +205,21 @@ def claim_lines(table: Table) -> list[list[str]]:
 
 def _bound(claim: Table, right: float | None) -> str:
     factor = "" if claim["factor"] == 1 else f"{claim['factor']:g} · "
-    sign = {"~": "±", ">": "+", "<": "-"}[claim["op"][0]]
-    margin = "" if claim["margin"] == 0 else f" {sign} {claim['margin']:g}"
+    above = (claim["op"][0] == ">") == (claim["margin"] > 0)
+    sign = "±" if claim["op"] == "~" else "+" if above else "-"
+    margin = "" if claim["margin"] == 0 else f" {sign} {abs(claim['margin']):g}"
     return f"{factor}{_side(right)}{margin}"
 
 
 def _side(side: float | None) -> str:
-    return "–" if side is None else f"{side:.4g}"
+    return "–" if side is None else plain(side)
+
+
+def plain(value: float, sign: str = "") -> str:
+    """Four significant digits, of a cosine near 1 those that tell it from 1."""
+    if 0.999 <= abs(value) < 1 - 5e-10:
+        return f"{value:{sign}.9f}".rstrip("0")
+    return f"{value:{sign}.4g}"
 
 
 def mean(found: Table, cell: Table) -> str:
@@ -200,7 +232,7 @@ def mean(found: Table, cell: Table) -> str:
 def number(value: float | None, cell: Table, sign: str = "") -> str:
     if value is None:
         return ""
-    return f"{value:{sign}.2f}" if cell["unit"] == "%" else f"{value:{sign}.4g}"
+    return f"{value:{sign}.2f}" if cell["unit"] == "%" else plain(value, sign)
 
 
 def title(table: Table) -> str:

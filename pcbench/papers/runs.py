@@ -1,6 +1,6 @@
 """Which runs stand behind the cells of a table at a scale, and which cells have none here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,10 @@ class CellRuns:
 
 def cell_runs(spec: Spec, scale: str, accelerator: bool = False) -> list[CellRuns]:
     """In the order of the table. `accelerator`: cells that need one are run as well."""
-    expander = _Expander()
-    found = []
+    from pcbench.data.catalogue import available
+
+    absent = {dataset["name"] for dataset in available() if not dataset["ready"]}
+    expander, found = _Expander(), []
     for cell in spec.cells:
         own, reason = cell.at(scale), _reason(spec, cell, scale)
         if reason is not None:
@@ -32,7 +34,7 @@ def cell_runs(spec: Spec, scale: str, accelerator: bool = False) -> list[CellRun
         except ConfigError as error:
             place = f"paper {spec.name}, cell {cell.row}/{cell.column}, scale {scale}"
             raise ConfigError(f"{place}: {error}") from None
-        reason = _missing_data(configs)
+        reason = _missing_data(configs, absent)
         if reason is None and own.get("needs") == "gpu" and not accelerator:
             reason = "needs a GPU"
         found.append(CellRuns(cell, configs, reason))
@@ -42,13 +44,17 @@ def cell_runs(spec: Spec, scale: str, accelerator: bool = False) -> list[CellRun
 def _reason(spec: Spec, cell: Cell, scale: str) -> str | None:
     table, own = spec.scale(scale), cell.at(scale)
     if "cannot" in cell.options or "cannot" in own:
-        return own.get("cannot") or cell.options["cannot"]
+        return cell.options.get("cannot") or own["cannot"]
     if not own:
-        return f"not at scale {scale}"
+        return not_at(scale)
     for lines, key in (("rows", cell.row), ("columns", cell.column)):
         if lines in table and key not in map(str, table[lines]):
-            return f"not at scale {scale}"
+            return not_at(scale)
     return None
+
+
+def not_at(scale: str) -> str:
+    return f"not at scale {scale}"
 
 
 class _Expander:
@@ -108,10 +114,8 @@ def _filled(settings: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {key: filled(value) for key, value in settings.items()}
 
 
-def _missing_data(configs: Iterable[Config]) -> str | None:
-    from pcbench.data.catalogue import available
-
-    names = {name for c in configs for key in ("name", "source")
-             if (name := c.get(f"dataset.{key}"))}  # fmt: skip
-    absent = sorted(d["name"] for d in available() if d["name"] in names and not d["ready"])
-    return f"needs the dataset {', '.join(absent)}" if absent else None
+def _missing_data(configs: Iterable[Config], absent: Set[str]) -> str | None:
+    """`dataset.source` is the dataset that sequences are made of."""
+    names = {c.get(f"dataset.{key}") for c in configs for key in ("name", "source")}
+    missing = sorted(names & absent)
+    return f"needs the dataset {', '.join(missing)}" if missing else None

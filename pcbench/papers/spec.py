@@ -56,6 +56,12 @@ KEYS = {
     "coverage": OF_TABLE - {"columns", "cells", "claims"},
     "coverage row": {"label", "where", "note"},
 }
+TYPES = (  # of options
+    ({"where", "grid", "select", "scales", "best", "over_grid"}, dict, "a mapping"),
+    ({"multiply", "tolerance"}, int | float, "a number"),
+    ({"judge"}, bool, "true or false"),
+    (OPTIONS, str, "a text"),
+)
 OPERATORS = (">", ">=", "<", "<=", "~")  # ~: equal up to the margin
 
 
@@ -232,9 +238,10 @@ def _published(given: Any, place: str) -> tuple[float | None, float | None]:
 
 
 def _check_options(options: dict, place: str) -> None:
-    for key in ("where", "grid", "select", "scales", "best", "over_grid"):
-        if key in options and not isinstance(options[key], dict):
-            raise ConfigError(f"{place}: {key}: a mapping is needed, got {options[key]!r}.")
+    for key in OPTIONS & options.keys():
+        wanted, called = next(own for names, *own in TYPES if key in names)
+        if not isinstance(options[key], wanted):
+            raise ConfigError(f"{place}: {key}: {called} is needed, got {options[key]!r}.")
     for key in ("best", "over_grid"):
         _check_keys(options.get(key, {}), key, f"{place}: {key}")
     for scale, own in options.get("scales", {}).items():

@@ -10,10 +10,11 @@ A claim is passed or failed; both are null until all the runs that they need are
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pcbench.config import Config
 from pcbench.papers.runs import CellRuns
 from pcbench.papers.spec import SCALES, Claim, Spec
 from pcbench.papers.values import Value, value
@@ -25,14 +26,10 @@ EPSILON = 1e-9  # of a difference that equals its bound but for rounding
 
 def make_table(spec: Spec, scale: str, runs: Sequence[CellRuns], store: Store) -> Table:
     """Reads records only; a cell without all of its runs is told as such and has no verdict."""
-    finished = store.finished()
-    records: dict[str, Record] = {}
-    cells = []
-    for own in runs:
-        for config in own.configs:
-            if config.run_id in finished and config.run_id not in records:
-                records[config.run_id] = store.read(config.run_id)
-        cells.append(_cell(spec, own, records))
+    usable = {run_id for run_id, status in store.finished().items() if status != "failed"}
+    wanted = {config.run_id for own in runs for config in own.configs}
+    records = {run_id: store.read(run_id) for run_id in wanted & usable}
+    cells = [_cell(spec, own, records) for own in runs]
     by_name = {(cell["row"], cell["column"]): cell for cell in cells}
     claims = [_claim(claim, by_name) for claim in spec.claims]
     table = {
@@ -50,14 +47,13 @@ def make_table(spec: Spec, scale: str, runs: Sequence[CellRuns], store: Store) -
 
 def _cell(spec: Spec, own: CellRuns, records: Mapping[str, Record]) -> Table:
     cell = own.cell
-    by_config: dict[tuple, list] = {}
-    for config in own.configs:
-        rows = by_config.setdefault(_without_seed(config), [])
-        if config.run_id in records and records[config.run_id].status != "failed":
-            rows.append(records[config.run_id].row)
-    there = [row for rows in by_config.values() for row in rows]
+    rows = [
+        [records[c.run_id].row for c in configs if c.run_id in records]
+        for configs in by_config(own.configs)
+    ]
+    there = [row for of_config in rows for row in of_config]
     complete = bool(own.configs) and len(there) == len(own.configs)
-    found = value(cell, list(by_config.values())) if there else Value(None)
+    found = value(cell, rows) if there else Value(None)
     difference = verdict_ = None
     if found.published is not None and cell.published is not None:
         difference = found.published - cell.published
@@ -82,7 +78,7 @@ def _cell(spec: Spec, own: CellRuns, records: Mapping[str, Record]) -> Table:
         "verdict": verdict_,
         "complete": complete,
         "reason": None if there else own.reason or "not run",
-        "seeds": max((len(rows) for rows in by_config.values()), default=0),
+        "seeds": max(map(len, rows), default=0),
         "runs": len(there),
         "asked": len(own.configs),
         "diverged": sum(row["status"] == "diverged" for row in there),
@@ -94,8 +90,13 @@ def _mean(found) -> Table | None:
     return None if found is None else found._asdict()
 
 
-def _without_seed(config) -> tuple:
-    return tuple(sorted((k, repr(v)) for k, v in config.identity.items() if k != "seed"))
+def by_config(configs: Iterable[Config]) -> list[list[Config]]:
+    """Those that differ in the seed alone together."""
+    groups: dict[tuple, list[Config]] = {}
+    for config in configs:
+        rest = sorted((k, repr(v)) for k, v in config.identity.items() if k != "seed")
+        groups.setdefault(tuple(rest), []).append(config)
+    return list(groups.values())
 
 
 def verdict(difference: float, spread: float | None, tolerance: float | None) -> str:
@@ -160,12 +161,14 @@ def notes(spec: Spec, scale: str, cells: Sequence[Table]) -> list[str]:
     table, own, told = spec.table, spec.scale(scale), []
     if "caption" in table:
         told.append(" ".join(table["caption"].split()))
-    told += [f"{c['row_label']}, {c['column_label']}: {c['note']}" for c in cells if c["note"]]
+    told += dict.fromkeys(f"{cell['row_label']}: {cell['note']}." for cell in cells if cell["note"])
     sources = dict.fromkeys(
         c["source"] for c in cells if c["source"] and c["published"] is not None
     )
     told += [f"Published numbers: {'; '.join(sources)}."] if sources else []
     told.append(f"Scale {scale}: " + "; ".join(_scaled(spec, scale)) + ".")
+    if scale == "smoke":
+        told.append("This scale shows that the table can be made; its numbers say nothing.")
     if "note" in own:
         told.append(" ".join(own["note"].split()))
     told.append("ours: mean over seeds [95 % interval, Student-t].")
@@ -191,8 +194,8 @@ def _scaled(spec: Spec, scale: str) -> list[str]:
         parts = [f"{key}={_shown(v)}" for key, v in own.get("where", {}).items()]
         parts += [f"{key} in {_shown(v)}" for key, v in own.get("grid", {}).items()]
         if "seeds" in own:
-            seeds = own["seeds"]
-            parts.insert(0, f"{seeds if isinstance(seeds, int) else len(seeds)} seeds")
+            count = own["seeds"] if isinstance(own["seeds"], int) else len(own["seeds"])
+            parts.insert(0, f"{count} seed" + "s" * (count > 1))
         found += [name + ", ".join(parts)] if parts else []
     return found or ["as published"]
 
