@@ -9,7 +9,7 @@ SCALE ?= cpu
 PAPERS := $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format leaderboard papers clean
+.PHONY: help setup demo test test-all lint format leaderboard papers published-papers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ leaderboard: $(STAMP) ## the published table and page, from results/published (R
 
 paper-%: $(STAMP) ## a published table, ours beside it: make paper-pcx-mlp SCALE=smoke|cpu|full
 	$(BIN)/pcbench paper run $* --scale $(SCALE) --results $(or $(RESULTS),results)
+
+published-papers: $(STAMP) ## the published tables, from results/published/papers (RESULTS=DIR joins DIR's)
+	$(BIN)/python scripts/published_papers.py $(RESULTS)
 
 papers: $(STAMP) ## all published tables, at SCALE=cpu where it is not said
 	$(BIN)/pcbench paper run $(PAPERS) --scale $(SCALE) --results $(or $(RESULTS),results)

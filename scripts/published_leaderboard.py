@@ -46,13 +46,14 @@ def rebuild(folder: Path) -> str:
     return text
 
 
-def inserted(readme: str, text: str) -> str:
-    """README with the table between its marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"README.md has lost its marks {BEGIN.strip()} and {END}.")
-    return f"{before}{BEGIN}\n{text}\n{end}{after}"
+def insert(text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Into README, between its marks."""
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{readme} has lost its marks {begin.strip()} and {end}.")
+    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def picture(folder: Path) -> None:
@@ -77,8 +78,7 @@ def main() -> None:
         join(asked.results, asked.folder)
     text = rebuild(asked.folder)
     if asked.folder.resolve() == FOLDER:
-        readme = ROOT / "README.md"
-        readme.write_text(inserted(readme.read_text(), text))
+        insert(text)
         picture(asked.folder)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,8 +12,12 @@ from pcbench.config import ConfigError
 from pcbench.config.compose import choices
 from pcbench.papers import render, runs, table, values
 from pcbench.papers.coverage import make_coverage
+from pcbench.papers.listing import line, listing
 from pcbench.papers.spec import Cell, Claim, read_spec
+from pcbench.results.published import opened
 
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "results" / "published" / "papers"
 PAPERS = {  # arXiv numbers of the sixteen papers that the tables are to cover
     "2212.00720", "2407.01163", "2602.07697", "2206.02629", "2207.12316", "2605.19965",
     "2605.11911", "2402.10814", "2505.23415", "2305.11982", "2202.09467", "2202.04557",
@@ -328,3 +333,17 @@ def test_every_table_can_be_made_at_the_smallest_scale(tmp_path, tfds_dir):
         made = render.stored(tmp_path / "papers", name)
         incomplete = [c for c in made["cells"] if c.get("run_ids") and not c["complete"]]
         assert all(c["reason"].startswith(("needs", "not at scale")) for c in incomplete), name
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="a checkout without its published results")
+def test_published_tables_and_readme_say_what_the_records_do(tfds_dir):
+    store, readme = opened(PUBLISHED), (ROOT / "README.md").read_text()
+    for path in PUBLISHED.glob("paper-*.jsonl.gz"):
+        name, _, scale = path.name.removesuffix(".jsonl.gz").removeprefix("paper-").rpartition("-")
+        spec = read_spec(name)
+        own = runs.cell_runs(spec, scale, accelerator=True)
+        made = render.markdown(table.make_table(spec, scale, own, store))
+        assert (PUBLISHED / f"{name}.md").read_text() == made, name
+    for name, *rest in map(line, listing(PUBLISHED)):
+        begin, end = (f"| {name} |", f"| [{name}]("), f"{' | '.join(rest)} |"
+        assert any(t.startswith(begin) and t.endswith(end) for t in readme.splitlines()), name

@@ -32,30 +32,18 @@ def paper() -> None:
 @guarded
 def list_(results, json):
     """What there is, and what became of it: scale, cells filled, verdicts, claims."""
-    from pcbench.config.compose import choices
-    from pcbench.papers.render import stored
-    from pcbench.papers.spec import read_spec
+    from pcbench.papers.listing import HEADER, line, listing
 
-    rows = []
-    for name in choices("paper"):
-        spec, table = read_spec(name), stored(Path(results) / "papers", name)
-        none = {"scale": None, "cells": len(spec.cells), "filled": 0, "verdicts": {},
-                "claims": len(spec.claims), "passed": 0, "failed": 0}  # fmt: skip
-        own = {"name": name, "arxiv": spec.arxiv, "title": spec.table["title"]}
-        rows.append(own | (table["summary"] if table else none))
+    rows = listing(Path(results) / "papers")
     if json:
         echo_json({"papers": rows})
         return
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table("table", "arXiv", "scale", "cells", "verdicts", "claims passed")
+    shown = Table(*HEADER)
     for row in rows:
-        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items())
-        claims = f"{row['passed']}/{row['claims']}" if row["claims"] else ""
-        cells = f"{row['filled']}/{row['cells']}"
-        numbers = " ".join(row["arxiv"])
-        shown.add_row(row["name"], numbers, row["scale"] or "not run", cells, verdicts, claims)
+        shown.add_row(*line(row))
     Console().print(shown)
 
 
@@ -74,15 +62,17 @@ def show(name, scale, results, json):
     from pcbench.papers.runs import cell_runs
     from pcbench.papers.spec import read_spec
     from pcbench.papers.table import make_table
+    from pcbench.results.published import Published, opened
     from pcbench.results.records import Store
 
-    spec = read_spec(name)
-    made = stored(Path(results) / "papers", spec.name)
+    spec, folder = read_spec(name), Path(results) / "papers"
+    made, published = stored(folder, spec.name), opened(folder)
     scale = scale or (made["scale"] if made else "cpu")
     if spec.coverage:
         table = coverage(spec, results)
     else:
-        table = make_table(spec, scale, cell_runs(spec, scale), Store(results))
+        store = published if isinstance(published, Published) else Store(results)
+        table = make_table(spec, scale, cell_runs(spec, scale), store)
     if json:
         echo_json(table)
         return

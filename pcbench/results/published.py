@@ -2,8 +2,8 @@
 draws from the runs that it shows.
 
     FOLDER/SWEEP.jsonl.gz   a record a line
-    FOLDER/SWEEP.npz        arrays of the shown runs, under RUN_ID/NAME: histories, measurements,
-                            what each test example scored; no weights
+    FOLDER/SWEEP.npz        arrays of the shown runs, if any, under RUN_ID/NAME: histories,
+                            measurements, what each test example scored; no weights
 
 A folder of them is read wherever a results directory is (``--results results/published``).
 """
@@ -133,11 +133,11 @@ def publish(stores: Iterable[Store], sweep: str, folder: Path, shown: Iterable[s
                 continue
             kept = {k: v for k, v in sorted(of_run.items()) if k.startswith(SHOWN)}
             arrays |= {f"{run_id}/{name}": array for name, array in kept.items()}
-    paths = [folder / f"{sweep}{end}" for end in (RECORDS, ARRAYS)]
-    for path, content in zip(paths, (_compressed(lines), _npz(arrays)), strict=True):
-        with whole_file(path) as file:
+    contents = {RECORDS: _compressed(lines)} | ({ARRAYS: _npz(arrays)} if arrays else {})
+    for end, content in contents.items():
+        with whole_file(folder / f"{sweep}{end}") as file:
             file.write(content)
-    return paths
+    return [folder / f"{sweep}{end}" for end in contents]
 
 
 def _public(record: Record) -> Record:
