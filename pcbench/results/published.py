@@ -72,10 +72,12 @@ class Published(Store):
             names = defaultdict(list)
             try:
                 stored = np.load(path, allow_pickle=False)
+                for name in stored.files:
+                    names[name.split("/")[0]].append(name)
+            except FileNotFoundError:
+                stored = {}  # a set without arrays
             except (OSError, ValueError) as error:
                 raise RecordError(f"{path} cannot be read: {error}.") from error
-            for name in stored.files:
-                names[name.split("/")[0]].append(name)
             self._opened[path] = stored, names
         return self._opened[path]
 
