@@ -29,7 +29,7 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Arra
     if as_product():
         size, _, _, features = kernel.shape
         return product(patches(x, size, stride, padding), kernel.reshape(-1, features))
-    x, kernel = operands(x, kernel)
+    x, kernel = promoted(*operands(x, kernel))
     sides = ((padding, padding), (padding, padding))
     layout = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
@@ -44,9 +44,14 @@ def convolve_transposed(
 
     (B, H', W', O) → (B, H, W, C) with (H, W) = sides, under a kernel (k, k, C, O).
     """
-    y, kernel = operands(y, kernel)
+    y, kernel = promoted(*operands(y, kernel))
     x = jnp.zeros((y.shape[0], *sides, kernel.shape[2]), y.dtype)
     return jax.vjp(lambda x: convolve(x, kernel, stride, padding), x)[1](y)[0]
+
+
+def promoted(*arrays: Array) -> list[Array]:
+    """Of one type, as a product makes them, and a convolution does not."""
+    return [a.astype(jnp.result_type(*arrays)) for a in arrays]
 
 
 def convolved_side(side: int, size: int, stride: int, padding: int) -> int:

@@ -45,8 +45,8 @@ class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
 
 def declare(role: str, kind: str, fan_in: int, edges: Any = None) -> Callable:
     """An initialiser that only declares: zeros, to be drawn by the parameterisation."""
-    return lambda key, shape: Declared(
-        jnp.zeros(shape, jnp.result_type(float)), role, kind, fan_in, edges
+    return lambda key, shape, dtype=jnp.float32: Declared(
+        jnp.zeros(shape, dtype), role, kind, fan_in, edges
     )
 
 
