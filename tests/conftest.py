@@ -37,6 +37,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # Most programs here run for milliseconds: LLVM's optimisations take longer than they save.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+# As `pcbench` sets it, which some tests import after JAX.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # As `pcbench` itself computes: an accelerator's default products are far coarser than float32.
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
