@@ -11,6 +11,8 @@ import sys
 
 from published_leaderboard import FOLDER, insert
 
+from pcbench.config.compose import choices
+from pcbench.papers.coverage import make_coverage
 from pcbench.papers.listing import HEADER, line, listing
 from pcbench.papers.render import save
 from pcbench.papers.runs import cell_runs
@@ -19,6 +21,7 @@ from pcbench.papers.table import make_table
 from pcbench.results.published import RECORDS, opened, publish
 from pcbench.results.records import Store
 from pcbench.results.render import pipes
+from pcbench.results.table import table
 
 PAPERS = FOLDER / "papers"
 BEGIN, END = "<!-- papers: made by `make published-papers` -->\n", "<!-- end of papers -->"
@@ -41,6 +44,10 @@ def rebuild() -> str:
         name, scale = NAME.fullmatch(path.name.removesuffix(RECORDS)).groups()
         spec = read_spec(name)
         save(make_table(spec, scale, cell_runs(spec, scale, accelerator=True), store), PAPERS)
+    rows = {row["run_id"]: row for own in (FOLDER, PAPERS) for row in table(own).to_pylist()}
+    for spec in map(read_spec, choices("paper")):
+        if spec.coverage:
+            save(make_coverage(spec, rows.values()), PAPERS)
     lines = [line(row) for row in listing(PAPERS)]
     for own in lines:
         if (PAPERS / f"{own[0]}.md").exists():
