@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from pcbench.results import statistics
 from pcbench.results.statistics import holm, interval, iqm, paired_difference, stratified
+from pcbench.results.student import quantile, tail
 
 
 @pytest.fixture
@@ -170,3 +171,16 @@ def test_resamples_are_the_same_in_every_process():
     counts = statistics._counts(37)
     statistics._counts.cache_clear()
     assert np.array_equal(counts, statistics._counts(37)) and np.all(counts.sum(1) == 37)
+
+
+@pytest.mark.parametrize("freedom", [1, 1.3, 2, 4, 18.7, 300, 1e5])
+def test_students_t_is_scipys(freedom):
+    assert quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-11)
+    for t in (0, 1e-3, 0.5, 2, 30):
+        assert tail(t, freedom) == pytest.approx(special.stdtr(freedom, -t), rel=1e-10, abs=1e-300)
+
+
+def test_students_t_of_many_degrees_of_freedom_is_normal():
+    for freedom in (1e8, np.inf):
+        assert quantile(freedom) == pytest.approx(special.ndtri(0.975), rel=1e-12)
+        assert tail(2.0, freedom) == pytest.approx(special.ndtr(-2.0), rel=1e-12)

@@ -1,6 +1,6 @@
 """Records, the table derived from them, and what ranks and prints its rows. Imports no JAX.
 
-Heavy libraries (numpy, pyarrow, scipy, rich, wandb) are imported by the functions that use them:
+Heavy libraries (numpy, pyarrow, rich, wandb) are imported by the functions that use them:
 the command line answers `--help` and `run` of a finished config without them.
 """
 

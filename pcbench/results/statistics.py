@@ -17,9 +17,12 @@ Statistics 1:386.) The degrees of freedom are Satterthwaite's; with three seeds 
 covers about 93 %.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
+
+from pcbench.results.student import quantile, tail
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +44,7 @@ def interval(values: Sequence[float]) -> Interval:
         return None, None
     mean = _mean(values)
     if count < MANY:
-        half = _t(count - 1) * _mean((values - mean) ** 2 * count / (count - 1)) ** 0.5
+        half = quantile(count - 1) * _mean((values - mean) ** 2 * count / (count - 1)) ** 0.5
         return mean - half / count**0.5, mean + half / count**0.5
     draws = _weights(count) @ (values - mean)
     return _tails(mean, _spread(count) * draws, count - 1)
@@ -85,10 +88,8 @@ def paired_difference(a: "np.ndarray", b: "np.ndarray") -> Difference:
         return Difference(mean, mean, mean, float(mean == 0), seeds, examples)
     freedom = (seeds - 1) * (variance / of_seeds) ** 2 if of_seeds > 0 else np.inf
     if seeds < MANY:
-        from scipy.special import stdtr
-
-        half = _t(freedom) * variance**0.5
-        p = 2 * float(stdtr(freedom, -abs(mean) / variance**0.5))
+        half = quantile(freedom) * variance**0.5
+        p = 2 * tail(abs(mean) / variance**0.5, freedom)
         return Difference(mean, mean - half, mean + half, p, seeds, examples)
     draws = _spread(seeds) * (_weights(seeds) @ (by_seed - mean))
     if of_examples > 0:
@@ -137,8 +138,6 @@ def stratified(strata: Mapping[str, Sequence[float]]) -> tuple[float, Interval]:
 
 
 def _mean(values) -> float:
-    import math
-
     return math.fsum(values) / len(values)
 
 
@@ -147,17 +146,10 @@ def _spread(count: int) -> float:
     return (count / (count - 1)) ** 0.5
 
 
-def _t(freedom: float) -> float:
-    from scipy.special import ndtri, stdtrit  # scipy.stats alone takes 0.6 s to import
-
-    return float(stdtrit(freedom, 0.975) if freedom < 1e9 else ndtri(0.975))
-
-
 def _tails(mean: float, draws: "np.ndarray", freedom: float) -> tuple[float, float]:
     import numpy as np
-    from scipy.special import ndtr
 
-    below = float(ndtr(-_t(freedom)))
+    below = tail(quantile(freedom), math.inf)
     low, high = np.quantile(draws, (below, 1 - below))
     return mean + float(low), mean + float(high)
 
