@@ -12,7 +12,7 @@ PAPERS := $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*.yaml))
 .PHONY: help setup demo test test-all lint format leaderboard papers published-papers clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## the environment .venv: pinned dependencies and the package, editable
 
