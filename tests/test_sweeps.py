@@ -91,6 +91,23 @@ def test_a_pack_survives_the_disk(tmp_path):
     assert load_pack(pack.file(store)) is None
 
 
+def test_a_pack_of_an_earlier_version_keeps_its_runs(tmp_path):
+    """Leaves that came since are at the value with which they were introduced."""
+    store = Store(tmp_path)
+    pack = Pack(tuple(configs_of("seed=0,1")), "map")
+    pack.save(store)
+    content = json.loads(pack.file(store).read_bytes())
+    for tree in content["configs"]:
+        del tree["train"]["epoch_steps"], tree["algorithm"]["precisions"]
+    pack.file(store).write_text(json.dumps(content))
+    again = load_pack(pack.file(store))
+    assert again.run_ids == pack.run_ids
+    assert again.configs[0].flat == pack.configs[0].flat
+    content["configs"][0]["train"]["gone_since"] = 3
+    pack.file(store).write_text(json.dumps(content))
+    assert load_pack(pack.file(store)) is None
+
+
 def test_an_interrupted_pack_is_planned_as_itself(tmp_path):
     """Also when some of its members have records already: vmap bits depend on the members."""
     store = Store(tmp_path)

@@ -10,9 +10,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from pcbench.config.config import Config, build
+from pcbench.config.config import Config, build, flatten, nest
 from pcbench.config.errors import ConfigError, nearest
-from pcbench.config.schema import GROUPS
+from pcbench.config.schema import ALWAYS, GROUPS, VOCABULARY
 
 PLUGINS = "pcbench.plugins"
 COMPOSED = (*GROUPS, "preset")
@@ -140,6 +140,23 @@ def _checked(tree: dict, preset: str | None) -> Config:
                     f"'{tree[group]['name']}' does not have." + nearest(key, own)
                 )
     return build(tree)
+
+
+def stored(tree: dict) -> Config:
+    """The config of a tree that an earlier version may have written: leaves that came since take
+    the value with which they were introduced, so that its run_id lives on."""
+    flat = flatten(tree)
+    own = {group: choice_yaml(group, tree[group]["name"]) for group in GROUPS}
+    for path in (_ungrouped() | flatten(own).keys()) - flat.keys():
+        if path in VOCABULARY and VOCABULARY[path].default is not ALWAYS:
+            flat[path] = VOCABULARY[path].default
+    return build(nest(flat))
+
+
+@cache
+def _ungrouped() -> set[str]:
+    """The leaves of conf/config.yaml, which belong to no group."""
+    return set(flatten(read_yaml(conf_dir() / "config.yaml")))
 
 
 @cache

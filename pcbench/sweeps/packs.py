@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pcbench.config import Config
-from pcbench.config.config import build
+from pcbench.config import Config, ConfigError
+from pcbench.config.compose import stored
 from pcbench.results.files import whole_file
 from pcbench.results.records import Store
 from pcbench.training import memory
@@ -92,7 +92,8 @@ class Pack:
 
 
 def load_pack(path: Path) -> Pack | None:
-    """None where the file is gone or damaged: its runs are then planned anew."""
+    """None where the file is gone, damaged or of another version: its runs are then planned
+    anew."""
     try:
         content = json.loads(path.read_bytes())
         stuck = content.get("checkpoint") == modified(path.with_suffix(".npz"))
@@ -100,8 +101,8 @@ def load_pack(path: Path) -> Pack | None:
         (host, before), (here, now) = content.get("kills", ("", 0)), _kills()
         if starts and host == here and now > before:
             starts = MOST_STARTS
-        return Pack(tuple(build(tree) for tree in content["configs"]), content["mode"], starts)
-    except (OSError, ValueError, KeyError, TypeError):
+        return Pack(tuple(stored(tree) for tree in content["configs"]), content["mode"], starts)
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
         return None
 
 
