@@ -30,6 +30,8 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
 
     Each is compared with the baseline, paired by seed and by test example.
     """
+    import gc
+
     from pcbench.results import render
     from pcbench.results.comparison import stored_examples
     from pcbench.results.leaderboard import leaderboard as rank
@@ -38,6 +40,7 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
     from pcbench.results.table import table, with_unfinished
     from pcbench.sweeps.packs import unfinished_configs
 
+    gc.disable()  # of rows none is garbage before the end, and it would look through all of them
     conditions = {}
     for condition in where:
         key, equals, value = condition.partition("=")

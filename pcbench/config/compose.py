@@ -7,7 +7,6 @@ what makes a plan of thousands of runs fast.
 import copy
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from pcbench.config.config import Config, build, flatten, nest
@@ -30,6 +29,8 @@ def conf_dir() -> Path:
 @cache
 def search_path() -> tuple[Path, ...]:
     """The folders of YAML: ours, then those that installed plugins name."""
+    from importlib.metadata import entry_points  # takes as long as NumPy to import
+
     folders = [conf_dir()]
     for entry in entry_points(group=PLUGINS):
         try:

@@ -14,14 +14,17 @@ from pcbench.results.columns import is_accuracy
 from pcbench.results.leaderboard import (
     DATA,
     DEFAULT_METRIC,
+    EACH,
     GROUP,
     MARKS,
-    NEEDED,
     SCORES,
+    SHARED,
     by_config,
     filtered,
+    has,
     order,
     run_scores,
+    runs_alike,
     score_name,
     varying_leaves,
 )
@@ -42,16 +45,16 @@ def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]
     groups = [c for c in (*GROUP, "depth", *DATA, *MARKS) if c in data.column_names]
     primary = set(data["primary_metric"].unique().to_pylist()) - {None}
     columns = {name for p in (DEFAULT_METRIC, *primary) for name in (p, _validation(p))}
-    wanted = dict.fromkeys([*NEEDED, *AXES, *groups, *leaves, *sorted(columns)])
-    wanted = [name for name in wanted if name in data.column_names]
+    shared = [*SHARED, *AXES, *groups, *leaves]
+    each = [*EACH, *sorted(columns & set(data.column_names))]
     split: dict[tuple, list[dict]] = defaultdict(list)
-    for row in data.select(wanted).to_pylist():
+    for row in runs_alike(data, shared, each):
         if row["stage"] != "tune" and row["lr"] is not None and row["width"] is not None:
             split[tuple(row[name] for name in groups)].append(row)
     found = []
     for key, members in sorted(split.items(), key=lambda item: order(item[0])):
         metric = min({row["primary_metric"] for row in members} - {None}, default=DEFAULT_METRIC)
-        if any(row.get(_validation(metric)) is not None for row in members):
+        if has(members, _validation(metric)):
             metric = _validation(metric)
         higher = members[0]["primary_higher_is_better"] is not False
         maps = _maps(members, leaves, metric, max if higher else min)

@@ -10,12 +10,13 @@ metrics; a failed run and one that is not finished score nothing; all are counte
 search (``stage=tune``) are ranked only when asked for.
 """
 
+import json
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pcbench.config.errors import ConfigError, nearest
 from pcbench.config.schema import VOCABULARY
@@ -35,10 +36,11 @@ DATA = (  # so are different data under one name, and what of them is predicted,
     "dataset.inputs", "dataset.outputs", "dataset.hidden", "task.context",
 )  # fmt: skip
 MARKS = ("protocol", "schema_version")  # and so is what is not comparable
-NEEDED = (
-    "run_id", "status", "stage", "algorithm", "variant", "seed", "chance", "primary_metric",
+SHARED = (
+    "status", "stage", "algorithm", "variant", "chance", "primary_metric",
     "primary_higher_is_better",
 )  # fmt: skip
+EACH = ("run_id", "seed")
 SCORES = ("validation_{}_best", "test_{}_at_best_validation", "test_{}_final",
           *PROTOCOL_METRICS.values())  # fmt: skip
 
@@ -88,19 +90,17 @@ def leaderboard(
     scores = {score_name(name) for name in (DEFAULT_METRIC, *primary)}
     named = [*primary, *(column.format(score) for score in scores for column in SCORES)]
     named = [name for name in named if name in data.column_names]
-    wanted = dict.fromkeys([*NEEDED, *groups, *leaves, *named, *([metric] if metric else [])])
-    searching = "stage" in where or "stage" in by
-    reported = data.select(list(wanted))
-    if not searching:
+    shared, each = [*SHARED, *groups, *leaves], [*EACH, *named, *([metric] if metric else [])]
+    reported = data.select(list(dict.fromkeys([*shared, *each])))
+    if "stage" not in where and "stage" not in by:
         reported = _reported(reported)
-    selected = _plain_rows(reported)
-    tuning = data.num_rows - reported.num_rows
+    alike = runs_alike(reported, shared, each)
 
     if metric is not None:  # not by group: only the task that has it may declare its direction
-        higher_is_better = _direction(metric, selected, higher_is_better)
+        higher_is_better = _direction(metric, alike, higher_is_better)
     split: dict[tuple, list[Row]] = defaultdict(list)
     key_of = _values_of(groups)
-    for row in selected:
+    for row in alike:
         key = key_of(row)
         for one in _single(key) if listed else (key,):
             split[one].append(row)
@@ -124,9 +124,9 @@ def leaderboard(
         "where": {column: str(value) for column, value in where.items()},
         "rows": {
             "found": found,
-            "ranked": len(selected) - unfinished,
+            "ranked": reported.num_rows - unfinished,
             "unfinished": unfinished,
-            "tuning": tuning,
+            "tuning": data.num_rows - reported.num_rows,
         },
     }
 
@@ -136,20 +136,18 @@ def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_bette
     higher = _direction(metric, rows, higher_is_better)
     selection = SCORES[0].format(score_name(_primary(rows) or DEFAULT_METRIC))
     lowest = rows[0]["primary_higher_is_better"] is False
-    status = Counter(map(itemgetter("status"), rows))
-    begun = status[UNFINISHED] < len(rows)
-    validated = not begun or any(row.get(selection) is not None for row in rows)
+    status = statuses(rows)
+    begun = status[UNFINISHED] < status.total()
+    validated = not begun or has(rows, selection)
     variants: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
         variants[row["algorithm"], row["variant"] or row["algorithm"]].append(row)
     entries = []
     for (algorithm, variant), members in variants.items():
-        unfinished = (
-            sum(row["status"] == UNFINISHED for row in members) if UNFINISHED in status else 0
-        )
+        ended = statuses(members)
         for entry in _entries(members, leaves, metric, selection if validated else None, lowest):
             entries.append({"rank": None, "algorithm": algorithm, "variant": variant, **entry})
-            entries[-1] |= {"runs": len(members), "unfinished": unfinished}
+            entries[-1] |= {"runs": ended.total(), "unfinished": ended[UNFINISHED]}
     sign = -1 if higher else 1
     entries.sort(
         key=lambda e: (
@@ -174,7 +172,7 @@ def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_bette
 def _concerns(metric: str, rows: list[Row]) -> bool:
     """False for completed runs that have no such value, as those of another task."""
     completed = [row for row in rows if row["status"] == "completed"]
-    return not completed or any(row[metric] is not None for row in completed)
+    return not completed or has(completed, metric)
 
 
 def _entries(
@@ -189,18 +187,20 @@ def _entries(
         scores = {key: run_scores(members, selection) for key, members in configs.items()}
         validation = {key: _mean(list(s.values())) for key, s in scores.items() if s}
     if validation:
-        best_of = min if lowest else max
-        chosen = [best_of(sorted(validation, key=order), key=validation.__getitem__)]
+        best = (min if lowest else max)(validation.values())
+        chosen = [min((key for key, mean in validation.items() if mean == best), key=order)]
     else:  # of a variant without a score, one stands for all
         chosen = sorted(configs, key=order)[: 1 if selection else None]
     entries = []
     for key in chosen:
-        members = sorted(configs[key], key=lambda r: order((r["seed"], r["run_id"])))
-        scored = run_scores(members, metric)
+        members, seeds = configs[key], {}
+        for row in members:
+            seeds |= zip(row["runs"]["run_id"], row["runs"]["seed"], strict=True)
+        found = run_scores(members, metric)
+        scored = {r: found[r] for r in sorted(found, key=lambda r: order((seeds[r], r)))}
         values = list(scored.values())
-        seeds = {row["run_id"]: row["seed"] for row in members}
         low, high = interval(values)
-        status = Counter(row["status"] for row in members)
+        status = statuses(members)
         entries.append(
             {
                 "mean": _mean(values) if values else None,
@@ -211,7 +211,7 @@ def _entries(
                 "run_seeds": [seeds[run_id] for run_id in scored],
                 "scores": values,
                 "completed": status["completed"],
-                "asked": len(members),
+                "asked": status.total(),
                 "status": dict(status),
                 "config": {leaves[i]: key[i] for i in differing},
                 "configs": len(configs),  # how many the choice was made from, or the variant has
@@ -225,12 +225,28 @@ def run_scores(rows: list[Row], metric: str) -> dict[str, float]:
     """Run id → value, of the runs that have one."""
     found = {}
     for row in rows:
-        value = row.get(metric) if row["status"] == "completed" else None
+        run_ids, values = row["runs"]["run_id"], row["runs"][metric]
         if row["status"] == "diverged":
-            value = _guessed(row, metric)
-        if value is not None and math.isfinite(value):
-            found[row["run_id"]] = value
+            values = [_guessed(row, metric)] * len(run_ids)
+        elif row["status"] != "completed":
+            continue
+        for run_id, value in zip(run_ids, values, strict=False):
+            if value is not None and math.isfinite(value):
+                found[run_id] = value
     return found
+
+
+def statuses(rows: list[Row]) -> Counter:
+    """How many runs ended how."""
+    counts = Counter()
+    for row in rows:
+        counts[row["status"]] += row["runs"].count
+    return counts
+
+
+def has(rows: list[Row], column: str) -> bool:
+    """Whether any run has a value in the column."""
+    return any(v is not None for row in rows for v in row["runs"][column])
 
 
 def _guessed(row: Row, metric: str) -> float | None:
@@ -248,7 +264,7 @@ def _default_metric(key: Row, rows: list[Row]) -> str:
     if key.get("protocol") in PROTOCOL_METRICS:
         return PROTOCOL_METRICS[key["protocol"]].format(score)
     completed = [row for row in rows if row["status"] == "completed"]
-    return final if any(row.get(chosen) is None for row in completed) else chosen
+    return final if any(None in (row["runs"][chosen] or [None]) for row in completed) else chosen
 
 
 def _primary(rows: list[Row]) -> str | None:
@@ -338,7 +354,16 @@ def varying_leaves(data: "pa.Table") -> list[str]:
         )
 
     leaves = [name for name in data.column_names if is_leaf(name)]
-    return [name for name in leaves if len(data[name].unique()) > 1]
+    return [name for name in leaves if not _constant(data[name])]
+
+
+def _constant(column: "pa.ChunkedArray") -> bool:
+    """Whether all values are the same, nulls included."""
+    import pyarrow.compute as pc
+
+    if column.null_count:
+        return column.null_count == len(column)
+    return len(column) == 0 or pc.all(pc.equal(column, column[0])).as_py()
 
 
 def _reported(data: "pa.Table") -> "pa.Table":
@@ -362,21 +387,51 @@ def by_config(rows: list[Row], leaves: list[str]) -> dict[tuple, list[Row]]:
     return configs
 
 
-def _plain_rows(data: "pa.Table") -> list[Row]:
-    """`to_pylist`, in a fifth of the time where most columns are the same in all rows."""
-    same = {}
-    for name in data.column_names:
-        if name not in ("run_id", "sweep"):  # all differ; lists have no `unique`
-            distinct = data[name].unique()
-            if len(distinct) == 1:
-                same[name] = distinct[0].as_py()
-    others = [name for name in data.column_names if name not in same]
-    rows = []
-    for values in zip(*(data[name].to_pylist() for name in others), strict=True):
-        row = same.copy()
-        row.update(zip(others, values, strict=True))
-        rows.append(row)
-    return rows
+class Runs(NamedTuple):
+    """The runs of a row: ``runs[column]`` is the list of their values."""
+
+    columns: dict[str, list]
+    start: int
+    end: int
+
+    def __getitem__(self, column: str) -> list:
+        return self.columns[column][self.start : self.end] if column in self.columns else []
+
+    @property
+    def count(self) -> int:
+        return self.end - self.start
+
+
+def runs_alike(data: "pa.Table", shared: Iterable[str], each: Iterable[str]) -> list[Row]:
+    """Runs that agree in the columns `shared`, of which configs are a part, as one row: its values
+    of these, and in ``runs`` their values in the columns `each`.
+
+    Choosing among 100,000 runs is choosing among some thousand configs: a row for every run would
+    take most of the time.
+    """
+    import pyarrow as pa
+
+    same, differing = {}, {}
+    for name in dict.fromkeys(shared):
+        if pa.types.is_list(data.schema.field(name).type):  # of no use as a key
+            differing[name] = pa.array(map(json.dumps, data[name].to_pylist()))
+        elif len(distinct := data[name].unique()) == 1 and differing:  # one key is needed
+            same[name] = distinct[0].as_py()
+        else:
+            differing[name] = data[name]
+    lists = [name for name in differing if pa.types.is_list(data.schema.field(name).type)]
+    places = pa.table({**differing, "place": pa.array(range(data.num_rows), pa.int64())})
+    grouped = places.group_by(list(differing), use_threads=False).aggregate([("place", "list")])
+    members = grouped["place_list"].combine_chunks()
+    ends, members = members.offsets.to_pylist(), members.flatten()
+    columns = {name: data[name].take(members).to_pylist() for name in dict.fromkeys(each)}
+    found = []
+    for n, key in enumerate(zip(*(grouped[c].to_pylist() for c in differing), strict=True)):
+        row = {**same, **dict(zip(differing, key, strict=True))}
+        row |= {name: json.loads(row[name]) for name in lists}
+        row["runs"] = Runs(columns, ends[n], ends[n + 1])
+        found.append(row)
+    return found
 
 
 def _values_of(names: list[str]) -> Callable[[Row], tuple]:

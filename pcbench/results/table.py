@@ -142,9 +142,12 @@ def _updated(store: Store, stored, stamps, problems) -> "pa.Table":
 
     if stored is None:
         return from_rows(_rows(store, stamps, problems, stamps))
-    known = zip(*(stored[name].to_pylist() for name in ("run_id", _MTIME, _SIZE)), strict=True)
-    current = [stamps.get(run_id) == (mtime, size) for run_id, mtime, size in known]
-    kept = stored if all(current) else stored.filter(pa.array(current, pa.bool_()))
+    run_ids, *known = (stored[name].to_pylist() for name in ("run_id", _MTIME, _SIZE))
+    before = dict(zip(run_ids, zip(*known, strict=True), strict=True))
+    if before == stamps:
+        return stored
+    current = [before[run_id] == stamps.get(run_id) for run_id in run_ids]
+    kept = stored.filter(pa.array(current, pa.bool_()))
     new = stamps.keys() - set(kept["run_id"].to_pylist())
     fresh = from_rows(_rows(store, sorted(new), problems, stamps), seen=stored.schema)
     # Once 1 has been stored as 1.0, its text is lost; and where a removed row was the reason for
