@@ -104,10 +104,10 @@ def _measure(config: Config, size: int, mode: str) -> dict[str, Any]:
         steps = min(STEPS, pack.lengths[0])
         before = pack.program.compile_s
         times = []
-        epoch = partial(pack.program.call, "epoch", steps=steps)
+        epoch = partial(pack.program.call, "epochs", steps=steps)
         for _ in range(ROUNDS + 1):  # the first one compiles
             carry = jax.block_until_ready(pack.program.call("init", None, pack.hyper))
-            times.append(seconds(epoch, carry, pack.hyper, *pack.data.train))
+            times.append(seconds(epoch, carry, pack.hyper, jnp.int32(1), *pack.data.train))
         return {
             "member_step_ms": 1e3 * median(times[1:]) / steps / size,
             "compile_s": pack.program.compile_s - before,

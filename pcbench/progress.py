@@ -10,13 +10,11 @@ class _Lines:
     """Progress as plain lines on stderr: some ten per run, or one per run of a sweep."""
 
     def __init__(self, total: int | None):
-        self.total, self.count = total, 0
+        self.total, self.count, self.tenth = total, 0, 0
 
     def __call__(self, configs, progress) -> None:
-        every = max(1, progress.epochs // 10)
-        if self.total is None and (
-            progress.epoch % every == 0 or progress.epoch == progress.epochs
-        ):
+        before, self.tenth = self.tenth, 10 * progress.epoch // max(1, progress.epochs)
+        if self.total is None and (self.tenth > before or progress.epochs == 0):
             click.echo(f"epoch {progress.epoch}/{progress.epochs}{scores(progress)}", err=True)
 
     def finished(self, record) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,25 @@ def test_changing_numbers_compiles_nothing_again():
     assert not events
     train([single([*SMALL, "algorithm.steps=3"])])
     assert events
+
+
+@pytest.mark.parametrize("mode", ["map", "vmap"])
+def test_how_many_epochs_one_call_computes_changes_no_bit(mode, monkeypatch):
+    """It depends on how fast they are. Evaluations and probes fall between calls all the same."""
+    changes = ["train.epochs=7", "train.max_steps=150", "train.eval_every=3", "train.probe_every=5"]
+    configs, _ = expand(None, [*SMALL, *changes, "seed=0,1"])
+    found, calls = [], ([], [])
+    for seconds, epochs in zip((0.0, 1e9), calls, strict=True):
+        monkeypatch.setattr("pcbench.training.train.STRETCH", seconds)
+        observe = Mock()
+        found.append(train(configs, mode, observe))
+        epochs += [call.args[0].epoch for call in observe.call_args_list]
+    assert calls == ([1, 2, 3, 4, 5, 6, 7], [1, 3, 5, 6, 7])
+    for one, other in zip(*found, strict=True):
+        assert one.evaluations == other.evaluations
+        assert one.arrays.keys() == other.arrays.keys()
+        for name in one.arrays:
+            np.testing.assert_array_equal(one.arrays[name], other.arrays[name], err_msg=name)
 
 
 def pack_of(mode, overrides):

@@ -1,4 +1,4 @@
-"""The compiled program of a static config: `init`, `epoch`, `evaluate`, `measure`.
+"""The compiled program of a static config: `init`, `epochs`, `evaluate`, `measure`.
 
 Every function works on a *pack*: its carry and its numbers have a leading member axis; the data are
 shared. A pack of one is the single run.
@@ -105,15 +105,15 @@ class Program:
 
     def call(self, name: str, carry: Carry | None, hyper: dict, *data: Array, **static) -> Any:
         """Call a function below for all members, compiled ahead of time on first use (its cost adds
-        to `compile_s`). An epoch's carry is donated: it must not be used again. Raises MemoryError
-        for a function that does not fit into memory."""
+        to `compile_s`). The carry of epochs is donated: it must not be used again. Raises
+        MemoryError for a function that does not fit into memory."""
         args = (carry, hyper, *data)
         shapes = jax.tree.map(lambda a: (a.shape, a.dtype), args)
         key = (name, tuple(sorted(static.items())), str(shapes))
         if key not in self._compiled:
             started = time.perf_counter()
             function = self._packed(partial(getattr(self, f"_{name}"), **static))
-            donate = (0,) if name == "epoch" else ()
+            donate = (0,) if name == "epochs" else ()
             compiled = jax.jit(function, donate_argnums=donate).lower(*args).compile()
             self.compile_s += time.perf_counter() - started
             memory.require(compiled, self.placement.devices)
@@ -136,9 +136,16 @@ class Program:
     def _init(self, _: None, hyper: dict) -> Carry:
         return Carry(self.algorithm.init(member_key(hyper, "weights")), jnp.zeros((), jnp.int32))
 
-    def _epoch(self, carry: Carry, hyper: dict, x: Array, y: Array, *, steps: int) -> Carry:
-        """`steps` batches in an order of their own for every epoch and seed."""
-        x, y = self._learned(hyper, x, y)
+    def _epochs(
+        self, carry: Carry, hyper: dict, count: Array, x: Array, y: Array, *, steps: int
+    ) -> Carry:
+        """`count` epochs of `steps` batches. What a member learns from is found once for all."""
+        own = self._learned(hyper, x, y)
+        epoch = lambda _, carry: self._epoch(carry, hyper, *own, steps)  # noqa: E731
+        return jax.lax.fori_loop(0, count, epoch, carry)
+
+    def _epoch(self, carry: Carry, hyper: dict, x: Array, y: Array, steps: int) -> Carry:
+        """Batches in an order of their own for every epoch and seed."""
         epoch = carry.epoch
         key = jax.random.fold_in(member_key(hyper, "order"), epoch)
         order = jax.random.permutation(key, x.shape[0])[: steps * self.batch_size]

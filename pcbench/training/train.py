@@ -18,14 +18,16 @@ from pcbench.training.program import MODES, Placement, Program, build, hyper_of,
 
 
 class Progress(NamedTuple):
-    """What an observer is told after each epoch: scores per member, such as `test_accuracy`, none
-    when not evaluated."""
+    """What an observer is told after each stretch of epochs: scores per member, such as
+    `test_accuracy`, none when not evaluated."""
 
     epoch: int
     epochs: int
     steps: int
     scores: dict[str, np.ndarray]
 
+
+STRETCH = 0.5  # seconds of computing in one call: no sign of life, no stop, no checkpoint within
 
 _programs = Recent(64)
 
@@ -38,9 +40,10 @@ def train(
 ) -> list[Outcome]:
     """Train a pack; `configs` share their static leaves, their dynamic ones may differ.
 
-    `observe` is called after each epoch. With a `checkpoint` the pack is kept every
-    `train.checkpoint_seconds` and continues from there. Raises DataError when the dataset is not
-    there, MemoryError when the pack does not fit, Preempted when it was asked to stop.
+    `observe` is called after every evaluation, and every STRETCH seconds in between. With a
+    `checkpoint` the pack is kept every `train.checkpoint_seconds` and continues from there. Raises
+    DataError when the dataset is not there, MemoryError when the pack does not fit, Preempted when
+    it was asked to stop.
     """
     if mode not in MODES or (mode == "none" and len(configs) != 1):
         raise ValueError(f"a pack of {len(configs)} in mode {mode!r}")
@@ -72,33 +75,41 @@ class Pack:
         self.found: dict[str, np.ndarray] = {}  # of the test set, (members, samples), the last one
 
     def train(self, observe: Callable[[Progress], None]) -> list[Outcome]:
-        every, probe_every = self.config["train.eval_every"], self.config["train.probe_every"]
+        every = self.config["train.eval_every"]
+        probe_every = self.config["train.probe_every"] or len(self.lengths)
         carry = self._restored(self.program.call("init", None, self.hyper))
         if not self.lengths:
             scores = self._evaluate(carry, 0)
             self._probe(carry, 0)
             observe(Progress(0, 0, 0, scores))
-        for epoch in range(len(self.log.step_s) + 1, len(self.lengths) + 1):
-            carry = self._epoch(carry, self.lengths[epoch - 1])
+        while (epoch := len(self.log.step_s)) < len(self.lengths):
+            stops = (every - epoch % every, probe_every - epoch % probe_every)
+            carry = self._epochs(carry, self.lengths[epoch:][: min(stops)])
+            epoch = len(self.log.step_s)
             last = epoch == len(self.lengths)
             scores: dict[str, np.ndarray] = {}
             if epoch % every == 0 or last:
                 scores = self._evaluate(carry, epoch)
                 if self.log.diverged.all():
                     break
-            if last or (probe_every and epoch % probe_every == 0):
+            if last or epoch % probe_every == 0:
                 self._probe(carry, epoch)
             observe(Progress(epoch, len(self.lengths), sum(self.lengths[:epoch]), scores))
             if not last:
                 self._keep(carry)
         return self._outcomes(carry)
 
-    def _epoch(self, carry, steps: int):
+    def _epochs(self, carry, lengths: list[int]):
+        """The first epochs of `lengths`: as many equally long ones as take STRETCH by the last."""
         compiled, clock = self.program.compile_s, time.perf_counter()
-        carry = self.program.call("epoch", carry, self.hyper, *self.data.train, steps=steps)
+        steps, before = lengths[0], self.log.step_s[-1:]
+        most = int(STRETCH / (steps * before[0])) if before else 1
+        count = min(max(1, most), lengths.count(steps))
+        data = (np.int32(count), *self.data.train)
+        carry = self.program.call("epochs", carry, self.hyper, *data, steps=steps)
         jax.block_until_ready(carry)
         elapsed = time.perf_counter() - clock - (self.program.compile_s - compiled)
-        self.log.step_s.append(elapsed / steps)
+        self.log.step_s += [elapsed / (steps * count)] * count
         return carry
 
     def _evaluate(self, carry, epoch: int) -> dict[str, np.ndarray]:
