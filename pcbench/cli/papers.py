@@ -42,9 +42,18 @@ def list_(results, json):
     from rich.table import Table
 
     shown = Table(*HEADER)
+    shown.columns[0].no_wrap = True  # it is what one types next
     for row in rows:
         shown.add_row(*line(row))
-    Console().print(shown)
+    console = Console()
+    shown.columns[0].min_width = max(len(row["name"]) for row in rows)
+    console.print(shown)
+    if not any(row["scale"] for row in rows):
+        click.echo(
+            f"pcbench: no table was made in {results} yet: pcbench paper run NAME. In a checkout, "
+            "those that come with it: pcbench paper list --results results/published",
+            err=True,
+        )
 
 
 @paper.command()
