@@ -138,6 +138,10 @@ def test_a_figure_is_made_by_one_command_with_its_data(results, tmp_path):
     assert all(float(row["low"]) < float(row["mean"]) < float(row["high"]) for row in table)
     with open(made[2], "rb") as file:
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    more = [str(spec), "seed=0,1,2", "--draw-only", "--results", results]
+    done = CliRunner().invoke(main, ["figure", *more])
+    assert done.exit_code == 0, done.output
+    assert "2 of 6 runs have no record yet" in done.stderr
 
 
 @pytest.mark.parametrize(

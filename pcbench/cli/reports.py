@@ -131,6 +131,11 @@ def figure(ctx, name, overrides, draw_only, results, json):
         ctx.invoke(sweep, arguments=arguments, **options)
     store = Store(results)
     run_ids = [config.run_id for config in expand(*arguments[:1], arguments[1:])[0]]
+    if missing := sum(not store.holds(run_id) for run_id in run_ids):
+        click.echo(
+            f"pcbench: {missing} of {len(run_ids)} runs have no record yet; drawn without them",
+            err=True,
+        )
     folder = Path(results) / "figures"
     if spec["kind"] == "images":
         drawn = pictures.strips(spec, store, run_ids)
