@@ -18,10 +18,12 @@ from pcbench.networks.layers import Declared
 from pcbench.networks.parameterisations import (
     Numbers,
     depth_mup,
+    initialise,
     mup,
     place,
     sp,
     tabulate,
+    xavier,
 )
 from pcbench.networks.resnet import resnet18
 from pcbench.networks.transformer import transformer
@@ -32,7 +34,7 @@ from pcbench.training.assembly import assemble
 from pcbench.training.learner import Learner
 
 SIX = Facts((6,), samples=64, held_out=0, classes=4, targets=1)
-NAMES = ("sp", "ntp", "mup", "depth_mup")
+NAMES = ("sp", "xavier", "ntp", "mup", "depth_mup")
 IMAGES = {"channels": 4, "activation": "relu", "states": "post", "bias": True}
 TOKENS = {"width": 8, "depth": 5, "heads": 2, "patch": 2, "norm": "layer", "activation": "tanh"}
 OPTIMIZERS = {"weight_decay": 0.0, "momentum": 0.9, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
@@ -263,6 +265,23 @@ def test_standard_numbers_are_all_one_but_the_output_s():
     found = tabulate(sp(), residual(bias=True), 1.0)
     assert set(jax.tree.leaves(found)) == {1.0}
     assert tabulate(sp(), residual(), 2.0).multiplier[-1]["W"] == 0.5
+
+
+@pytest.mark.parametrize("net", [residual(64, 5, bias=True), vgg5(IMAGES, (16, 16, 3), 4)])
+def test_xavier_weights_are_those_of_jax(net):
+    """Of dense layers and of convolutions: U(±√(6/(fan_in + fan_out))), as jax.nn.initializers
+    counts fans; biases as `sp` draws them."""
+    key, bound = jax.random.key(0), jax.nn.initializers.glorot_uniform()
+    drawn = initialise(xavier(), key, net.declared)
+    standard = initialise(sp(), key, net.declared)
+    for layer, plain in zip(drawn, standard, strict=True):
+        for name, weight in layer.items():
+            if name == "b":
+                np.testing.assert_array_equal(weight, plain[name])
+                continue
+            single_layer = weight.shape[-4:] if weight.ndim > 3 else weight.shape[-2:]
+            largest = jnp.max(jnp.abs(bound(key, single_layer)))
+            assert jnp.max(jnp.abs(weight)) == pytest.approx(float(largest), rel=0.05)
 
 
 # --- what the scaling is for

@@ -6,7 +6,7 @@ and algorithms see effective weights only and relaxation pays nothing for it. Th
 respect to the drawn parameters is the gradient of the effective weights times the same multiplier.
 
 `sp`: weights and biases U(±1/√n), n the fan-in (k²·C_in of a convolution); multiplier 1, at the
-output 1/γ₀; one learning rate.
+output 1/γ₀; one learning rate. `xavier`: the same with weights U(±√(6/(n + m))), m the fan-out.
 
 `ntp`, `mup`, `depth_mup`: weights N(0, 1), biases 0, and the rest from one table. γ = γ₀ (`mup`:
 Yang & Hu 2021, arXiv 2011.14522) or γ₀/√N (`ntp`), N the fan-in of the output layer. A residual
@@ -98,6 +98,18 @@ class Standard:
 
 
 @dataclass(frozen=True)
+class Xavier(Standard):
+    """Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward networks."""
+
+    def initial_scale(self, declared: Declared) -> float:
+        if declared.kind == "bias":
+            return super().initial_scale(declared)
+        *_, sources, features = declared.value.shape  # after the positions of a kernel
+        fan_out = declared.fan_in // sources * features
+        return (6 / (declared.fan_in + fan_out)) ** 0.5
+
+
+@dataclass(frozen=True)
 class Scaled:
     """The table above."""
 
@@ -137,6 +149,7 @@ class Scaled:
 
 
 sp = Standard
+xavier = Xavier
 ntp = partial(Scaled, lazy=True)
 mup = partial(Scaled, depth=False)
 depth_mup = Scaled
