@@ -26,10 +26,11 @@ class Moments(NamedTuple):
 @dataclass(frozen=True)
 class PEM(OnlineSeparation):
     lateral: str = "normalised"  # normalised | plain
+    initial_variance: float = 0.2
 
     def statistics(self) -> Moments:
         size, dtype = self.sizes.outputs, jnp.result_type(float)
-        return Moments(jnp.zeros(size, dtype), 0.2 * jnp.eye(size, dtype=dtype))
+        return Moments(jnp.zeros(size, dtype), self.initial_variance * jnp.eye(size, dtype=dtype))
 
     def force(self, y, feedforward, statistics, numbers):
         centred = y - statistics.mean

@@ -31,6 +31,8 @@ class OnlineSeparation(Algorithm):
     steps: int  # of a relaxation at most
     domain: str = "antisparse"
     decay: str = "inverse"  # of the learning rate: inverse | logarithmic
+    initial_weight: float = 1.0
+    initial_noise: float = 0.01
 
     learns_by_gradient = False
     abilities = frozenset({"separate"})
@@ -56,8 +58,10 @@ class OnlineSeparation(Algorithm):
 
     def memory(self, key: Array) -> Separator:
         shape, dtype = (self.sizes.outputs, prod(self.network.input_shape)), jnp.result_type(float)
-        start = jnp.eye(*shape, dtype=dtype) + 0.01 * jax.random.normal(key, shape, dtype)
-        return Separator(start, self.statistics())
+        noise = self.initial_noise * jax.random.normal(key, shape, dtype)
+        return Separator(
+            self.initial_weight * jnp.eye(*shape, dtype=dtype) + noise, self.statistics()
+        )
 
     def step(self, state: State, batch: Batch, hyper: Hyper, key: Array) -> State:
         """All samples of the batch, one after the other."""

@@ -179,6 +179,9 @@ class Algorithm(Choice):
         choices=("normalised", "plain"),
     )  # fmt: skip
     lateral_weight: float = dynamic(1.0, "κ of plain lateral weights", minimum=0)
+    initial_weight: float = static(1.0, "diagonal of the unmixing matrix at the start", minimum=0)
+    initial_noise: float = static(0.01, "deviation of what is added to its elements", minimum=0)
+    initial_variance: float = static(0.2, "of the outputs, at the start", above=0)
     prediction_weight: float = dynamic(doc="γ: of the outputs' prediction error", above=0)
     forgetting: float = dynamic(doc="λ of running moments of the outputs", above=0, below=1)
     variance_floor: float = dynamic(1e-5, "added to the outputs' variances", minimum=0)
