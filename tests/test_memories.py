@@ -107,6 +107,11 @@ def test_normalised_weights_are_shares_in_float32(name):
         (["algorithm=pc", "model=patterns"], "no weights"),
         (["algorithm=ep", "algorithm.energy=hopfield", "model=patterns"], "no weights"),
         (["algorithm=hopfield_memory", "model=patterns"], "can predict"),
+        (
+            ["preset=memory/hopfield_mnist", "algorithm.separation=log", "dataset=digits"],
+            "normalise",
+        ),
+        (["preset=mcpc/normal", "algorithm.updater=adam"], "updater=sgd"),
     ],
 )
 def test_what_does_not_go_together_is_refused(overrides, reason):

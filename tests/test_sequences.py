@@ -90,6 +90,8 @@ def test_a_digit_moves_straight_and_bounces_within_its_frame():
 def test_a_moving_image_must_fit_its_frame():
     with pytest.raises(data.DataError, match=r"dataset.side=6.*have 8 pixels"):
         sequences("moving_digits", side=6)
+    x = sequences("moving_digits", side=8, samples=10, length=5).train.x
+    np.testing.assert_array_equal(x, x[:, :1].repeat(5, 1))  # it cannot move
 
 
 # --- memories

@@ -47,6 +47,11 @@ class HopfieldMemory(Algorithm):
     def __post_init__(self):
         if self.network.factors:
             raise Unsupported("it stores patterns and has no use for weights: set model=patterns.")
+        if self.separation == "log" and self.normalise:
+            raise Unsupported(
+                "logarithms of scores below 1 are negative, so that divided by their sum the worst "
+                "match would weigh most: set algorithm.normalise=false with separation=log."
+            )
 
     def init(self, key: Array) -> State:
         return State((), (), self.memory(key), jnp.zeros((), jnp.int32))

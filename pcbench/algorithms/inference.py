@@ -1,6 +1,7 @@
 """What rules that relax states on the `pc` energy can do with a trained network: infer and recall.
 
-One relaxation serves both. The states start as they do in learning; of the output the known
+One relaxation serves both. The states start as they do in learning (from zeros where that keeps
+them from batch to batch); of the output the known
 elements are held, the others move with the hidden states:
 
     h ← h - γ ∂F/∂h   for all hidden states and the unknown elements of h_L

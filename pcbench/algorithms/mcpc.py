@@ -13,11 +13,20 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from pcbench.algorithms.base import Unsupported
 from pcbench.algorithms.pc import PC
 
 
 @dataclass(frozen=True)
 class MCPC(PC):
+    def __post_init__(self):
+        super().__post_init__()
+        if self.updater != "sgd":
+            raise Unsupported(
+                f"its noise has the right temperature under gradient descent, with momentum or "
+                f"without, not under updater={self.updater}: set algorithm.updater=sgd."
+            )
+
     def noise(self, numbers):
         tau, gamma = numbers["temperature"], numbers["step_size"]
         return jnp.sqrt(2 * tau * (1 - numbers["momentum"]) / gamma)

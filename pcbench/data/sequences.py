@@ -79,7 +79,7 @@ def moving(config: Mapping[str, Any]) -> Source:
         span = side - height
         start, velocity = rng.uniform(0, span, (size, 1, 2)), rng.uniform(-4, 4, (size, 1, 2))
         way = (start + velocity * np.arange(length)[:, None]) % max(2 * span, 1)
-        corners = np.rint(np.minimum(way, 2 * span - way)).astype(int)
+        corners = np.rint(np.minimum(way, 2 * span - way)).astype(int).clip(0)
         x = np.zeros((size, length, side, side, pictures.shape[-1]), np.float32)
         for n, path in enumerate(corners):
             for t, (row, column) in enumerate(path):

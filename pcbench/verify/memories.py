@@ -181,7 +181,7 @@ def steps_retrieve_from_what_was_retrieved() -> Measured:
        cases=[(name,) for name in ("identity", "log", "softmax", "max")])  # fmt: skip
 def places_without_a_pattern_do_not_count(name) -> Measured:
     """A memory with empty places retrieves what one without them does; an empty one nothing."""
-    choices = {"similarity": "euclidean", "separation": name}
+    choices = {"similarity": "euclidean", "separation": name, "normalise": name != "log"}
     rule, trained, _, values = filled(**choices)
     cues = np.full_like(values, 0.01)  # nearest to an empty place
     memory = jax.tree.map(lambda a: jnp.concatenate([a, jnp.zeros_like(a)]), trained.memory)
