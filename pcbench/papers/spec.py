@@ -22,7 +22,8 @@ Options stand at the table, a column, a row or a cell; the later of these wins, 
     best: {seeds: 5, of: 7}    the published protocol averages the best seeds
     unit, multiply             of the published numbers; ours are multiplied to be in it
     tolerance                  of a verdict, in the unit; 0.5 where it is %
-    judge: false               numbers are not comparable (other hardware, other sizes): no verdict
+    judge: false               numbers are not comparable (other hardware, other sizes), here or at
+                               a scale: no verdict
     source, note               where the published number was read; about the cell
     cannot                     why there are no runs
     scales                     {smoke|cpu|full: {seeds, where, grid, rows, columns, cannot, needs,
@@ -49,7 +50,7 @@ KEYS = {
     "table": OPTIONS | OF_TABLE,
     "line": OPTIONS | {"label"},
     "cell": OPTIONS | {"published"},
-    "scale": {"seeds", "where", "grid", "rows", "columns", "cannot", "needs", "note"},
+    "scale": {"seeds", "where", "grid", "rows", "columns", "cannot", "needs", "note", "judge"},
     "claim": {"text", "left", "op", "right", "factor", "margin", "columns"},
     "best": {"seeds", "of"},
     "over_grid": {"largest", "below", "share_within", "best_by"},

@@ -29,7 +29,7 @@ def make_table(spec: Spec, scale: str, runs: Sequence[CellRuns], store: Store) -
     usable = {run_id for run_id, status in store.finished().items() if status != "failed"}
     wanted = {config.run_id for own in runs for config in own.configs}
     records = {run_id: store.read(run_id) for run_id in wanted & usable}
-    cells = [_cell(spec, own, records) for own in runs]
+    cells = [_cell(spec, scale, own, records) for own in runs]
     by_name = {(cell["row"], cell["column"]): cell for cell in cells}
     claims = [_claim(claim, by_name) for claim in spec.claims]
     table = {
@@ -45,7 +45,7 @@ def make_table(spec: Spec, scale: str, runs: Sequence[CellRuns], store: Store) -
     return table | {"summary": summary(table)}
 
 
-def _cell(spec: Spec, own: CellRuns, records: Mapping[str, Record]) -> Table:
+def _cell(spec: Spec, scale: str, own: CellRuns, records: Mapping[str, Record]) -> Table:
     cell = own.cell
     rows = [
         [records[c.run_id].row for c in configs if c.run_id in records]
@@ -57,7 +57,7 @@ def _cell(spec: Spec, own: CellRuns, records: Mapping[str, Record]) -> Table:
     difference = verdict_ = None
     if found.published is not None and cell.published is not None:
         difference = found.published - cell.published
-        if complete and cell.options.get("judge", True):
+        if complete and all(o.get("judge", True) for o in (cell.options, cell.at(scale))):
             verdict_ = verdict(difference, cell.spread, cell.tolerance)
     return {
         "row": cell.row,
