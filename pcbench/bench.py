@@ -20,6 +20,7 @@ from pcbench.training.train import Pack
 STEPS = 20  # training steps that are timed at once
 ROUNDS = 5  # of which the median counts
 PRODUCT_SIZES = (128, 256, 512, 1024, 2048)
+INTERRUPTED = "interrupted"
 
 
 def seconds(function: Callable, *arguments: Any) -> float:
@@ -59,7 +60,8 @@ def bench(
 
     `member_step_ms` is the time of a training step divided by the members; `gain` compares it with
     the smallest pack's. What cannot be measured (a rule that the network does not support, a pack
-    that does not fit) is ``{algorithm, size, mode, reason}`` in `skipped`, and the others go on.
+    that does not fit) is ``{algorithm, size, mode, reason}`` in `skipped`, and the others go on; so
+    is all that was left when the user stopped it, with the reason INTERRUPTED.
     Raises ConfigError when the overrides suit no algorithm.
     """
     configs, skipped, refused = {}, [], []
@@ -76,25 +78,32 @@ def bench(
         raise refused[0]
     described, rows = machine(), []
     modes = ("map", "vmap") if jax.default_backend() == "cpu" else ("vmap",)  # as packs run
-    for algorithm, config in configs.items():
-        alone = None
-        for size in sizes:
-            for mode in ("none",) if size == 1 else modes:
-                place = {"algorithm": algorithm, "size": size, "mode": mode}
-                progress(f"{algorithm}, {size} x {mode}")
-                try:
-                    row = _measure(config, size, mode)
-                except Exception as error:  # whatever a rule of somebody else's raises
-                    headline = "".join(traceback.format_exception_only(error)).strip()
-                    skipped.append(place | {"reason": headline.splitlines()[0]})
-                    continue
-                alone = alone or row["member_step_ms"]
-                rate = row["flops_per_step"] / row["member_step_ms"] / 1e6
-                derived = {
-                    "gain": alone / row["member_step_ms"],
-                    "peak_share": rate / described["peak_gflops"],
-                }
-                rows.append(place | row | derived)
+    places = [
+        {"algorithm": algorithm, "size": size, "mode": mode}
+        for algorithm in configs
+        for size in sizes
+        for mode in (("none",) if size == 1 else modes)
+    ]
+    alone: dict[str, float] = {}
+    while places:
+        place = places.pop(0)
+        progress("{algorithm}, {size} x {mode}".format(**place))
+        try:
+            row = _measure(configs[place["algorithm"]], place["size"], place["mode"])
+        except KeyboardInterrupt:  # what was measured is worth having
+            skipped += [left | {"reason": INTERRUPTED} for left in (place, *places)]
+            break
+        except Exception as error:  # whatever a rule of somebody else's raises
+            headline = "".join(traceback.format_exception_only(error)).strip()
+            skipped.append(place | {"reason": headline.splitlines()[0]})
+            continue
+        first = alone.setdefault(place["algorithm"], row["member_step_ms"])
+        rate = row["flops_per_step"] / row["member_step_ms"] / 1e6
+        derived = {
+            "gain": first / row["member_step_ms"],
+            "peak_share": rate / described["peak_gflops"],
+        }
+        rows.append(place | row | derived)
     return {"machine": described, "rows": rows, "skipped": skipped}
 
 

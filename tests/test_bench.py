@@ -53,6 +53,23 @@ def test_an_algorithm_that_cannot_run_is_named_and_the_others_are_measured(monke
     assert "not measured: bp: algorithm.steps" in done.stderr
 
 
+def test_stopped_it_tells_what_it_has_measured(monkeypatch):
+    real = bench._measure
+
+    def measure(config, size, mode):
+        if config["algorithm.name"] == "pc":
+            raise KeyboardInterrupt
+        return real(config, size, mode)
+
+    monkeypatch.setattr(bench, "_measure", measure)
+    arguments = ["--algorithms", "bp,pc,ipc", "--sizes", "1", "--json"]
+    report = json.loads(invoke(*arguments, code=130).stdout)
+    assert [row["algorithm"] for row in report["rows"]] == ["bp"]
+    assert [(row["algorithm"], row["reason"]) for row in report["skipped"]] == [
+        ("pc", "interrupted"), ("ipc", "interrupted"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "arguments,message",
     [

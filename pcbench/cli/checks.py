@@ -6,6 +6,7 @@ import time
 import click
 
 from pcbench.cli.common import (
+    INTERRUPTED,
     OK,
     RUN_FAILED,
     echo_json,
@@ -124,7 +125,7 @@ def echo_result(result, count: str, err: bool = False) -> None:
 @guarded
 def bench(overrides, algorithms, sizes, json):
     """Step and compile time, packing gain and share of the matrix peak, per algorithm."""
-    from pcbench.bench import bench as measure
+    from pcbench import bench as measuring
     from pcbench.config.compose import choices
 
     names = algorithms.split(",") if algorithms else choices("algorithm")
@@ -134,10 +135,11 @@ def bench(overrides, algorithms, sizes, json):
         raise ConfigError(f"--sizes {sizes}: expected integers separated by commas.") from None
     if min(counts) < 1:
         raise ConfigError(f"--sizes {sizes}: a pack has at least one member.")
-    report = measure(names, overrides, counts, lambda label: click.echo(label, err=True))
+    report = measuring.bench(names, overrides, counts, lambda label: click.echo(label, err=True))
+    stopped = any(row["reason"] == measuring.INTERRUPTED for row in report["skipped"])
     if json:
         echo_json(report)
-        return
+        sys.exit(INTERRUPTED if stopped else OK)
     described = report["machine"]
     click.echo(
         f"{described['device']} x {described['devices']}, jax {described['jax']}, "
@@ -154,3 +156,4 @@ def bench(overrides, algorithms, sizes, json):
     for row in report["skipped"]:
         what = "" if row["size"] is None else f", {row['size']} x {row['mode']}"
         click.echo(f"not measured: {row['algorithm']}{what}: {row['reason']}", err=True)
+    sys.exit(INTERRUPTED if stopped else OK)
