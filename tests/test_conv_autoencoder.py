@@ -16,6 +16,7 @@ from pcbench.data import Facts
 from pcbench.networks.conv_autoencoder import conv_autoencoder, conv_decoder
 from pcbench.networks.convolution import TransposedConvolution, convolve, convolve_transposed
 from pcbench.networks.layers import Declared
+from pcbench.networks.parameterisations import Place, depth_mup, sp, xavier
 from pcbench.sweeps.expand import single
 from pcbench.training.assembly import assemble
 
@@ -63,6 +64,16 @@ def test_an_output_sums_as_many_inputs_as_are_declared(size):
     inner = layer.apply(ones, source)[:, 8:-8, 8:-8]
     assert (declared.role, declared.kind) == ("hidden", "weight")
     assert abs(declared.fan_in - float(inner.mean())) <= 0.5  # it is a whole number
+
+
+def test_the_standard_weights_count_every_tap():
+    """As Equinox draws them, at which PCX's autoencoders start: U(±1/√(k²·C_in)), stride or not."""
+    layer = TransposedConvolution((8, 8, 2), "hidden", 4, 2, 1)
+    declared = jax.eval_shape(layer.init, jax.random.key(0), jnp.ones((1, 4, 4, 3)))["params"]
+    for one in declared.values():
+        assert sp().initial_scale(one) == (4 * 4 * 3) ** -0.5
+    assert xavier().initial_scale(declared["W"]) == (6 / (16 * 3 + 16 * 2)) ** 0.5
+    assert depth_mup().numbers(declared["W"], Place(10, 1, 0.5, 1), 1.0).multiplier == 12**-0.5
 
 
 @pytest.mark.parametrize("builder", [conv_decoder, conv_autoencoder])

@@ -7,7 +7,9 @@ Targets as in DTP, t_{l-1} = h_{l-1} + g_l(t_l) - g_l(h_l), but feedback that le
 
 which for small σ is ‖J_g - J_fᵀ‖² - ‖J_f‖² on average. Where J_g = J_fᵀ, (h - t)/η is the error of
 backpropagation up to O(η). (The paper's loss is without 1/σ², which keeps the size of an update
-independent of σ.) What else: `target_propagation.py`.
+independent of σ.) The form of g is that of the authors of FW-DTP, who have this rule as a baseline;
+in Ernoult's code g applies σ before its linear map, as a transposed Jacobian of σ(hW) does, so that
+with tanh g can be the transpose only where σ' is near 1. What else: `target_propagation.py`.
 """
 
 from dataclasses import dataclass

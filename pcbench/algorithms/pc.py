@@ -11,8 +11,9 @@ With x clamped, states at the feed-forward pass and the output state held at h_L
 
 Without nudging h_L = y and β = 1. Nudging (squared error) holds the output at ŷ - β(ŷ - y), fixed
 before relaxation: β > 0 towards the target (`positive`), β < 0 away from it (`negative`), or a sign
-per epoch (`centred`). Over epochs e: |β| = beta + e·beta_increment, at most 1; as in the published
-code a `negative` nudging that reaches 1 becomes plain PC (β = +1).
+per epoch (`centred`). Over epochs e: |β| = beta + e·beta_increment, at most 1; as in the code
+published last a `negative` nudging that reaches 1 becomes plain PC (β = +1; in an older script it
+stays at -1).
 """
 
 from dataclasses import dataclass

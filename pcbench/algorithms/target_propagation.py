@@ -8,7 +8,8 @@ With h the states of the forward pass, every layer is given a target and learns 
 
 Dividing by η puts ĝ on the scale of backpropagation; the output layer's is exactly that. ω lives in
 the rule's memory with an optimiser of its own. Each batch first updates ω `feedback_steps` times by
-the gradient of a loss of reconstructed states plus λ‖ω‖² (batch means), θ held fixed.
+the gradient of a loss of reconstructed states plus λ‖ω‖² (sums over units, means over the batch),
+θ held fixed; a weight decay w of a loss that is a mean over n units is λ = wn/2.
 
 Layerwise rules give each layer after the first the feedback g_l(t) = σ(tQ_l + c_l), with σ the
 activation of the state that it reconstructs, h_{l-1}.

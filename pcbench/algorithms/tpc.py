@@ -13,7 +13,7 @@ sequence x_1 … x_T, with one layer and with two:
 What comes before a sequence is zero. With one layer nothing is inferred: x is the state. Recall is
 online where the x_t are the true ones; offline they are its own predictions, which have no error
 (but for what a task rounds to bits), so that z_{t+1} = W_r f(z_t). (The published code updates the
-weights of two layers after every step of time.)
+weights after every step of time, but for one linear layer, and starts from random states.)
 """
 
 from dataclasses import dataclass

@@ -173,10 +173,11 @@ class TransposedConvolution(nn.Module):
         channels = source.shape[-1]
         fan_in = max(1, round((self.size / self.stride) ** 2 * channels))
         shape = (self.size, self.size, features, channels)
-        kernel = self.param("W", declare(self.role, "weight", fan_in), shape)
+        taps = (self.size**2 * channels, self.size**2 * features)
+        kernel = self.param("W", declare(self.role, "weight", fan_in, taps=taps), shape)
         a = convolve_transposed(source, kernel, tuple(sides), self.stride, self.padding)
         if self.bias:
-            a = a + self.param("b", declare(self.role, "bias", fan_in), (features,))
+            a = a + self.param("b", declare(self.role, "bias", fan_in, taps=taps), (features,))
         return a.reshape(a.shape[0], -1) if self.flat else a
 
     def __call__(self, source: Array) -> Array:

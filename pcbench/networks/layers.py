@@ -21,7 +21,9 @@ class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
 
     ``role``: input | hidden | attention (queries and keys) | residual (its product is added to what
     passes by it) | embedding (a table, read by position) | output; ``kind``: weight | bias;
-    ``edges``: None, or what has a `mask`, False at weights that do not exist (they are drawn as 0).
+    ``edges``: None, or what has a `mask`, False at weights that do not exist (they are drawn as 0);
+    ``taps``: None, or the fan-in and fan-out of a transposed kernel as Equinox counts them, every
+    tap of it, though with a stride only some of them meet at one output.
     """
 
     value: Array
@@ -29,6 +31,15 @@ class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
     kind: str = struct.field(pytree_node=False)
     fan_in: int = struct.field(pytree_node=False)
     edges: Any = struct.field(pytree_node=False, default=None)
+    taps: tuple[int, int] | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def fans(self) -> tuple[int, int]:
+        """(fan-in, fan-out) as libraries count them, of a weight."""
+        if self.taps:
+            return self.taps
+        *_, sources, features = self.value.shape  # after the positions of a kernel
+        return self.fan_in, self.fan_in // sources * features
 
     def unbox(self):
         return self.value
@@ -43,10 +54,10 @@ class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
         return self
 
 
-def declare(role: str, kind: str, fan_in: int, edges: Any = None) -> Callable:
+def declare(role: str, kind: str, fan_in: int, edges: Any = None, taps=None) -> Callable:
     """An initialiser that only declares: zeros, to be drawn by the parameterisation."""
     return lambda key, shape, dtype=jnp.float32: Declared(
-        jnp.zeros(shape, dtype), role, kind, fan_in, edges
+        jnp.zeros(shape, dtype), role, kind, fan_in, edges, taps
     )
 
 

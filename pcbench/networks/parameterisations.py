@@ -5,8 +5,9 @@ forward multiplier is folded into the weights once per training step (`scale`), 
 and algorithms see effective weights only and relaxation pays nothing for it. The gradient with
 respect to the drawn parameters is the gradient of the effective weights times the same multiplier.
 
-`sp`: weights and biases U(±1/√n), n the fan-in (k²·C_in of a convolution); multiplier 1, at the
-output 1/γ₀; one learning rate. `xavier`: the same with weights U(±√(6/(n + m))), m the fan-out.
+`sp`: weights and biases U(±1/√n), n the fan-in (k²·C_in of a convolution, and of a transposed one
+too, whatever its stride); multiplier 1, at the output 1/γ₀; one learning rate. `xavier`: the same
+with weights U(±√(6/(n + m))), m the fan-out.
 
 `ntp`, `mup`, `depth_mup`: weights N(0, 1), biases 0, and the rest from one table. γ = γ₀ (`mup`:
 Yang & Hu 2021, arXiv 2011.14522) or γ₀/√N (`ntp`), N the fan-in of the output layer. A residual
@@ -91,7 +92,7 @@ class Standard:
         return jax.random.uniform(key, shape, jnp.float32, -1, 1)
 
     def initial_scale(self, declared: Declared) -> float:
-        return declared.fan_in**-0.5
+        return (declared.taps[0] if declared.taps else declared.fan_in) ** -0.5
 
     def numbers(self, declared: Declared, place: Place, gamma0: Number) -> Numbers:
         return Numbers(1.0 / gamma0) if declared.role == "output" else Numbers()
@@ -104,9 +105,7 @@ class Xavier(Standard):
     def initial_scale(self, declared: Declared) -> float:
         if declared.kind == "bias":
             return super().initial_scale(declared)
-        *_, sources, features = declared.value.shape  # after the positions of a kernel
-        fan_out = declared.fan_in // sources * features
-        return (6 / (declared.fan_in + fan_out)) ** 0.5
+        return (6 / sum(declared.fans)) ** 0.5
 
 
 @dataclass(frozen=True)
