@@ -237,6 +237,10 @@ def test_one_command_runs_what_is_missing_and_writes_the_table(small, tmp_path):
     stored = json.loads((tmp_path / "r/papers/small.json").read_text())
     assert stored["cells"] == cells and stored["summary"]["filled"] == 2
     assert stored["claims"][0]["passed"] is True
+    small.write_text(SMALL.replace("smoke: {seeds: 2}", "smoke: {seeds: 2, judge: false}"))
+    again = invoke_json(small, tmp_path)["cells"]
+    assert [cell["verdict"] for cell in again] == [None, None, None]
+    assert again[0]["ours"] == bp["ours"]
 
 
 def invoke_json(path, tmp_path, scale="smoke"):
