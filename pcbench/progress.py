@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import click
 
+from pcbench.results.columns import validation_column
+
 
 class _Lines:
     """Progress as plain lines on stderr: some ten per run, or one per run of a sweep."""
@@ -77,7 +79,7 @@ def headline(record) -> str:
     row = record.row
     column = row.get("primary_metric") or ""
     if row["stage"] == "tune":  # a trial of a search shows nothing of the test set
-        column = column.replace("test_", "validation_", 1).replace("_at_best_validation", "_best")
+        column = validation_column(column)
     score = row.get(column)
     shown = "" if score is None else f"  {column.replace('_', ' ')} {score:.4g}"
     name = f"{row['variant']} {row['dataset']} seed {row['seed']}"

@@ -301,6 +301,7 @@ class Optimizer(Choice):
 @dataclass
 class Task(Choice):
     loss: str = static("squared_error", "output energy", choices=("squared_error", "cross_entropy"))
+    target_min: float = static(0.0, "target of the outputs of other classes", below=1)
     condition: str = static(
         "image", "what is generated from: the image itself, by way of hidden states, or its label",
         choices=("image", "label"),
@@ -341,6 +342,14 @@ class Task(Choice):
     )
     positions: str = static(
         "one", "characters of a window that are predicted", choices=("one", "all")
+    )
+    interval: int = static(doc="epochs from one change of the labels to the next", minimum=1)
+    drifting: int = static(doc="classes whose labels are permuted", minimum=2)
+    tasks: int = static(doc="learned in turn, each with its share of the classes", minimum=2)
+    following: str = static(
+        doc="how classes are dealt to alternating tasks, and which outputs learn: as the paper "
+        "describes it, or as its code does it",
+        choices=("paper", "code"),
     )
 
 

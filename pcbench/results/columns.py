@@ -4,6 +4,7 @@ Besides these a row holds every leaf of the config under its dotted path (``algo
 and what its task adds, whose names have no dot. Values that are undefined for a run are null.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +69,8 @@ COLUMNS: dict[str, Column] = {
     "test_accuracy_best_epoch": _accuracy(
         "best over epochs on the test set itself; only under the protocol best_test_epoch"
     ),
+    "test_accuracy_mean": _accuracy("on the test set, mean over the evaluations of the training"),
+    "validation_accuracy_mean": _accuracy("the same on the validation set"),
     "chance": Column("float", "primary score of guessing, as 1 / classes; what a diverged run has"),
     "primary_metric": _string("the column by which the task ranks; null: test accuracy"),
     "primary_higher_is_better": Column("boolean", "direction of primary_metric"),
@@ -134,3 +137,15 @@ COLUMNS: dict[str, Column] = {
 def is_accuracy(name: str) -> bool:
     """Whether it is a fraction, shown in percent, that a diverged run has by chance."""
     return name in COLUMNS and COLUMNS[name].unit == "accuracy"
+
+
+def score_name(column: str) -> str:
+    """``test_accuracy_final``, ``validation_accuracy_best`` → ``accuracy``; others as they are."""
+    ends = "final|at_best_validation|best_epoch|best|mean"
+    found = re.fullmatch(rf"(?:test|validation)_(\w+)_(?:{ends})", column)
+    return found[1] if found else column
+
+
+def validation_column(primary: str) -> str:
+    """What may choose between the configs of a task that ranks by `primary`."""
+    return f"validation_{score_name(primary)}_{'mean' if primary.endswith('_mean') else 'best'}"

@@ -10,14 +10,13 @@ from math import fsum, log10
 from typing import TYPE_CHECKING, Any
 
 from pcbench.results import render
-from pcbench.results.columns import is_accuracy
+from pcbench.results.columns import is_accuracy, validation_column
 from pcbench.results.leaderboard import (
     DATA,
     DEFAULT_METRIC,
     EACH,
     GROUP,
     MARKS,
-    SCORES,
     SHARED,
     by_config,
     filtered,
@@ -25,7 +24,6 @@ from pcbench.results.leaderboard import (
     order,
     run_scores,
     runs_alike,
-    score_name,
     varying_leaves,
 )
 
@@ -44,7 +42,7 @@ def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]
     leaves = varying_leaves(data)
     groups = [c for c in (*GROUP, "depth", *DATA, *MARKS) if c in data.column_names]
     primary = set(data["primary_metric"].unique().to_pylist()) - {None}
-    columns = {name for p in (DEFAULT_METRIC, *primary) for name in (p, _validation(p))}
+    columns = {name for p in (DEFAULT_METRIC, *primary) for name in (p, validation_column(p))}
     shared = [*SHARED, *AXES, *groups, *leaves]
     each = [*EACH, *sorted(columns & set(data.column_names))]
     split: dict[tuple, list[dict]] = defaultdict(list)
@@ -54,8 +52,8 @@ def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]
     found = []
     for key, members in sorted(split.items(), key=lambda item: order(item[0])):
         metric = min({row["primary_metric"] for row in members} - {None}, default=DEFAULT_METRIC)
-        if has(members, _validation(metric)):
-            metric = _validation(metric)
+        if has(members, validation_column(metric)):
+            metric = validation_column(metric)
         higher = members[0]["primary_higher_is_better"] is not False
         maps = _maps(members, leaves, metric, max if higher else min)
         if maps:
@@ -63,10 +61,6 @@ def heat_maps(rows: "pa.Table", where: Mapping[str, Any]) -> list[dict[str, Any]
             shown |= {"score": metric, "percent": is_accuracy(metric), "higher_is_better": higher}
             found.append({**shown, "maps": maps})
     return found
-
-
-def _validation(primary: str) -> str:
-    return SCORES[0].format(score_name(primary))
 
 
 def _maps(rows: list[dict], leaves: list[str], metric: str, best) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ search (``stage=tune``) are ranked only when asked for.
 
 import json
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
@@ -20,7 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pcbench.config.errors import ConfigError, nearest
 from pcbench.config.schema import VOCABULARY
-from pcbench.results.columns import COLUMNS, UNFINISHED, is_accuracy
+from pcbench.results.columns import (
+    COLUMNS,
+    UNFINISHED,
+    is_accuracy,
+    score_name,
+    validation_column,
+)
 from pcbench.results.comparison import BASELINE, Examples, across, describe
 from pcbench.results.statistics import interval
 
@@ -33,7 +38,8 @@ GROUP = ("task", "dataset", "model", "parameterisation")
 SIZE = ("width", "depth", "model.widths")  # different sizes are different groups,
 DATA = (  # so are different data under one name, and what of them is predicted,
     "dataset.train_size", "dataset.samples", "dataset.test_samples", "dataset.noise",
-    "dataset.inputs", "dataset.outputs", "dataset.hidden", "task.context",
+    "dataset.inputs", "dataset.outputs", "dataset.hidden", "task.context", "task.interval",
+    "task.drifting", "task.tasks", "task.following",
 )  # fmt: skip
 MARKS = ("protocol", "schema_version")  # and so is what is not comparable
 SHARED = (
@@ -88,7 +94,8 @@ def leaderboard(
     listed = any(COLUMNS[c].type == "list" for c in groups if c in COLUMNS)
     primary = set(data["primary_metric"].unique().to_pylist()) - {None}
     scores = {score_name(name) for name in (DEFAULT_METRIC, *primary)}
-    named = [*primary, *(column.format(score) for score in scores for column in SCORES)]
+    named = [*primary, *map(validation_column, primary)]
+    named += [column.format(score) for score in scores for column in SCORES]
     named = [name for name in named if name in data.column_names]
     shared, each = [*SHARED, *groups, *leaves], [*EACH, *named, *([metric] if metric else [])]
     reported = data.select(list(dict.fromkeys([*shared, *each])))
@@ -134,7 +141,7 @@ def leaderboard(
 def _group(key: Row, rows: list[Row], leaves: list[str], metric, higher_is_better) -> Row:
     metric = metric or _default_metric(key, rows)
     higher = _direction(metric, rows, higher_is_better)
-    selection = SCORES[0].format(score_name(_primary(rows) or DEFAULT_METRIC))
+    selection = validation_column(_primary(rows) or DEFAULT_METRIC)
     lowest = rows[0]["primary_higher_is_better"] is False
     status = statuses(rows)
     begun = status[UNFINISHED] < status.total()
@@ -258,8 +265,8 @@ def _guessed(row: Row, metric: str) -> float | None:
 def _default_metric(key: Row, rows: list[Row]) -> str:
     primary = _primary(rows)
     score = score_name(primary or DEFAULT_METRIC)
-    if primary is not None and score == primary:
-        return primary  # of no split: a task's own
+    if primary is not None and (score == primary or primary.endswith("_mean")):
+        return primary  # of no split or of no epoch: a task's own
     _, chosen, final, *_ = (column.format(score) for column in SCORES)
     if key.get("protocol") in PROTOCOL_METRICS:
         return PROTOCOL_METRICS[key["protocol"]].format(score)
@@ -270,13 +277,6 @@ def _default_metric(key: Row, rows: list[Row]) -> str:
 def _primary(rows: list[Row]) -> str | None:
     """The primary metric of a group's task; of several (runs with and without validation) any."""
     return min({row["primary_metric"] for row in rows} - {None}, default=None)
-
-
-def score_name(column: str) -> str:
-    """``test_accuracy_final``, ``validation_accuracy_best`` → ``accuracy``; others as they are."""
-    ends = "final|at_best_validation|best_epoch|best"
-    found = re.fullmatch(rf"(?:test|validation)_(\w+)_(?:{ends})", column)
-    return found[1] if found else column
 
 
 def _direction(metric: str, rows: list[Row], higher_is_better: bool | None) -> bool:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pcbench.config.config import flatten
 from pcbench.results import curves, render
-from pcbench.results.columns import COLUMNS, SCHEMA_VERSION, is_accuracy
+from pcbench.results.columns import COLUMNS, SCHEMA_VERSION, is_accuracy, score_name
 from pcbench.results.comparison import BASELINE, compare, stored_examples
 from pcbench.results.files import RecordError, whole_file
 from pcbench.results.heatmaps import heat_maps
-from pcbench.results.leaderboard import PROTOCOL_METRICS, score_name
+from pcbench.results.leaderboard import PROTOCOL_METRICS
 from pcbench.results.records import Store
 from pcbench.results.reproduce import Reproducer
 

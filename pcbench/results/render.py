@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pcbench.results.columns import SCHEMA_VERSION, is_accuracy
+from pcbench.results.columns import SCHEMA_VERSION, is_accuracy, score_name
 from pcbench.results.comparison import COST, MEASURED
-from pcbench.results.leaderboard import score_name
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pcbench.config import Config, ConfigError, load_target
+from pcbench.results.columns import validation_column
 from pcbench.results.files import whole_file
 from pcbench.results.records import RECORD, Record, RecordError, Store
 from pcbench.results.row import TUNING_SEEDS
@@ -155,10 +156,7 @@ def _place(spec: Mapping, value: Any) -> Any:
 
 def objective(row: Mapping[str, Any]) -> str:
     """The validation column of the score that a run is ranked by."""
-    name = (row["primary_metric"] or "test_accuracy_final").removeprefix("test_")
-    for protocol in ("_final", "_at_best_validation", "_best_epoch"):
-        name = name.removesuffix(protocol)
-    return f"validation_{name}_best"
+    return validation_column(row["primary_metric"] or "test_accuracy_final")
 
 
 def score(record: Record, metric: str | None, chance: float | None, higher: bool) -> float:

@@ -17,9 +17,13 @@ from pcbench.tasks.task import Task
 
 @dataclass(frozen=True)
 class Classification(Task):
+    target_min: float = 0.0
+
     def __post_init__(self):
         if not self.data.labelled:
             raise ValueError("the dataset has targets, not labels: set task=regression.")
+        if self.target_min and self.loss != "squared_error":
+            raise ValueError("task.target_min is of targets of task.loss=squared_error.")
 
     @property
     def outputs(self) -> int:
@@ -27,10 +31,11 @@ class Classification(Task):
 
     @property
     def chance(self) -> float:
-        return 1.0 / self.data.classes
+        return 1.0 / self.outputs
 
     def pair(self, x, y):
-        return x, jax.nn.one_hot(y, self.data.classes, dtype=jnp.result_type(float))
+        target = jax.nn.one_hot(y, self.outputs, dtype=jnp.result_type(float))
+        return x, self.target_min + (1 - self.target_min) * target if self.target_min else target
 
     def evaluate(self, algorithm, trained, batch, hyper, key):
         outputs = algorithm.predict(trained.weights, batch.x, hyper)

@@ -22,6 +22,7 @@ class Task:
     evaluates = "test"  # or "train": on what was learned from
     learns_from = "stored"  # what a seed draws, or "others": then what it draws is only stored
     higher_is_better = True
+    over_training = False  # whether it ranks by the mean over the evaluations, not by one epoch
     needs = ("predict",)  # the abilities that a rule must have
     per_element = False  # whether it asks for an output at each element of a sequence
     chance = None  # the score of guessing, which a diverged run is given; None: it scores nothing
@@ -43,6 +44,11 @@ class Task:
     def given(self, x: Array, y: Array, hyper: Hyper, key: Array) -> tuple[Array, Array]:
         """What a seed is given of the examples (N, …) and labels or targets that it has drawn."""
         return x, y
+
+    def at(self, y: Array, epoch: Array, key: Array) -> tuple[Array, Array | None]:
+        """(labels or targets as they are in an epoch, which of the examples are taught then, (N,);
+        None: all). `key` is the seed's own, the same in all epochs."""
+        return y, None
 
     def pair(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Normalised examples (B, …) and their labels (B,) or targets (B, C) → what the input is

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from pcbench.metrics.probe import PER_LAYER
+from pcbench.tasks.task import Task
 
 PICTURES = 16  # examples of which what a task shows is kept
 
@@ -94,7 +95,7 @@ def member_outcome(
     weights: Any,
     found: Mapping[str, np.ndarray],
     selection: str,
-    higher_is_better: bool,
+    task: Task,
 ) -> Outcome:
     """`weights`: of all members, by name; `found`: per member and example of the test set. A
     diverged member's record ends where the divergence was seen: its weights, predictions and probe
@@ -105,7 +106,7 @@ def member_outcome(
         kept = [row for row in rows if row["epoch"][member] <= end]
         for name in kept[0] if kept else ():
             arrays[f"{group}/{name}"] = np.stack([row[name][member] for row in kept])
-    scores = _scores(arrays, selection, higher_is_better)
+    scores = _scores(arrays, selection, task)
     if end < np.inf:
         return Outcome("diverged", scores, arrays)
     arrays |= {
@@ -117,7 +118,7 @@ def member_outcome(
         arrays[f"{name}/test"] = values[member] if whole else values[member, :PICTURES]
     final, primary = next(iter(scores)), scores["primary_metric"]
     for column, name in ((final, "final"), (primary, "chosen")):
-        if name in log.examples:
+        if name in log.examples and not (name == "chosen" and task.over_training):
             arrays[f"examples/{column}"] = log.examples[name][member]
     probes = {n.removeprefix("probe/"): v for n, v in arrays.items() if n.startswith("probe/")}
     probe = {n: float(v[-1]) for n, v in probes.items() if v.ndim == 1 and n != "epoch"}
@@ -143,7 +144,7 @@ def _best(higher_is_better: bool):
     return np.argmax if higher_is_better else np.argmin
 
 
-def _scores(arrays: Mapping[str, np.ndarray], selection: str, higher_is_better: bool) -> dict:
+def _scores(arrays: Mapping[str, np.ndarray], selection: str, task: Task) -> dict:
     """Columns of the row. The first score chooses the epoch; only `selection=best_test_epoch`, a
     published protocol, looks at the test set for it."""
     history = {
@@ -152,7 +153,7 @@ def _scores(arrays: Mapping[str, np.ndarray], selection: str, higher_is_better: 
         if name.startswith("history/")
     }
     scores = {n.removeprefix("test_"): v for n, v in history.items() if n.startswith("test_")}
-    primary, best_of = _primary(history), _best(higher_is_better)
+    primary, best_of = _primary(history), _best(task.higher_is_better)
     columns = {f"test_{name}_final": float(values[-1]) for name, values in scores.items()}
     validation = history.get(f"validation_{primary}")
     column = f"test_{primary}_final"
@@ -161,7 +162,12 @@ def _scores(arrays: Mapping[str, np.ndarray], selection: str, higher_is_better: 
         columns[f"validation_{primary}_best"] = float(validation[best])
         column = f"test_{primary}_at_best_validation"
         columns[column] = float(scores[primary][best])
+    for split in ("validation", "test"):
+        if (values := history.get(f"{split}_{primary}")) is not None:
+            columns[f"{split}_{primary}_mean"] = float(np.mean(values))
     if selection == "best_test_epoch":
         column = f"test_{primary}_best_epoch"
         columns[column] = float(scores[primary][best_of(scores[primary])])
-    return columns | {"primary_metric": column, "primary_higher_is_better": higher_is_better}
+    if task.over_training:
+        column = f"test_{primary}_mean"
+    return columns | {"primary_metric": column, "primary_higher_is_better": task.higher_is_better}

@@ -45,6 +45,7 @@ ROLES = (
     "probe",
     "evaluation",
     "data",
+    "change",
 )  # of random keys; only append
 
 
@@ -147,8 +148,9 @@ class Program:
     def _epoch(self, carry: Carry, hyper: dict, x: Array, y: Array, steps: int) -> Carry:
         """Batches in an order of their own for every epoch and seed."""
         epoch = carry.epoch
+        y, taught = self.task.at(y, epoch, member_key(hyper, "change"))
         key = jax.random.fold_in(member_key(hyper, "order"), epoch)
-        order = jax.random.permutation(key, x.shape[0])[: steps * self.batch_size]
+        order = _ordered(key, x.shape[0], taught)[: steps * self.batch_size]
         noise = jax.random.fold_in(member_key(hyper, "noise"), epoch)
         crops = jax.random.fold_in(member_key(hyper, "augmentation"), epoch)
 
@@ -174,6 +176,7 @@ class Program:
                 own = self._batch(images, y, jnp.arange(len(x)), carry.epoch)
                 memory = self.algorithm.store(weights, own.x, own.target)
                 trained = trained._replace(memory=memory)
+        y, _ = self.task.at(y, _last(carry.epoch), member_key(hyper, "change"))
         n = x.shape[0]
         size = min(EVALUATION_BATCH, n)
         index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
@@ -194,11 +197,12 @@ class Program:
         if not self.algorithm.learns_by_gradient:
             return {}
         x, y = self._learned(hyper, x, y)
+        epoch = _last(carry.epoch)
+        y, _ = self.task.at(y, epoch, member_key(hyper, "change"))
         key = member_key(hyper, "probe")
         size = min(self.probe_size, x.shape[0])
         index = jax.random.permutation(key, x.shape[0])[:size]
         images = evaluate_crop(x[index], self.dataset["crop_size"])
-        epoch = jnp.maximum(carry.epoch - 1, 0)
         batch = self._batch(images, y[index], index, epoch)
         measured = probe(self.algorithm, carry.state, batch, hyper, jax.random.fold_in(key, 1))
         if self.theory:
@@ -310,6 +314,20 @@ def build(config: Config, data: Facts, steps: int, mode: str, placement: Placeme
         config["train.probe_size"],
         config["train.theory"],
     )
+
+
+def _last(epochs: Array) -> Array:
+    """The epoch that was learned last."""
+    return jnp.maximum(epochs - 1, 0)
+
+
+def _ordered(key: Array, size: int, taught: Array | None) -> Array:
+    """An order of the examples, (size,): of those that are taught, (size,), again and again."""
+    order = jax.random.permutation(key, size)
+    if taught is None:
+        return order
+    order = order[jnp.argsort(~taught[order])]  # stable
+    return order[jnp.arange(size) % jnp.sum(taught)]
 
 
 def _finite(tree) -> Array:

@@ -193,7 +193,7 @@ class Pack:
                 weights,
                 self.found,
                 self.config["train.selection"],
-                self.program.task.higher_is_better,
+                self.program.task,
             )
             epochs = int(self.log.diverged[member]) or len(self.lengths)
             steps = sum(self.lengths[:epochs])
