@@ -440,7 +440,14 @@ def test_what_is_kept_of_each_example_is_what_the_columns_are_means_of(overrides
     assert (last != best).any(), "a best epoch before the last"
 
 
-@pytest.mark.parametrize("mode,overrides", [("none", []), ("vmap", ["seed=0,1"])])
+@pytest.mark.parametrize(
+    "mode,overrides",
+    [
+        ("none", []),
+        ("none", ["task=alternating_tasks", "task.interval=3"]),
+        ("vmap", ["seed=0,1"]),
+    ],
+)
 def test_an_interrupted_pack_ends_with_the_same_bits(mode, overrides, tmp_path):
     """Stopped after the second of six epochs, continued by a fresh object from its checkpoint."""
     more = ["train.epochs=6", "train.probe_every=2", "train.checkpoint_seconds=0"]

@@ -1,5 +1,6 @@
 """What all commands share: exit codes, errors, options, and what is printed of a run."""
 
+import gc
 import json as json_
 import sys
 from collections.abc import Callable
@@ -33,6 +34,23 @@ def guarded(command: Callable) -> Callable:
             fail(error, RUN_FAILED)
         except KeyboardInterrupt:
             fail("interrupted", INTERRUPTED)
+
+    return wrapped
+
+
+def uncollected(command: Callable) -> Callable:
+    """Without garbage collection meanwhile: of rows none is garbage before the end, and it would
+    look through all of them."""
+
+    @wraps(command)
+    def wrapped(*args, **kwargs):
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return command(*args, **kwargs)
+        finally:
+            if collecting:
+                gc.enable()
 
     return wrapped
 

@@ -4,7 +4,15 @@ import sys
 
 import click
 
-from pcbench.cli.common import RUN_FAILED, echo_json, guarded, json_option, main, results_option
+from pcbench.cli.common import (
+    RUN_FAILED,
+    echo_json,
+    guarded,
+    json_option,
+    main,
+    results_option,
+    uncollected,
+)
 from pcbench.cli.sweeps import sweep
 from pcbench.config.errors import ConfigError
 
@@ -25,13 +33,12 @@ from pcbench.config.errors import ConfigError
 @results_option
 @json_option
 @guarded
+@uncollected
 def leaderboard(where, metric, by, format_, baseline, html, results, json):
     """Rank algorithm variants with 95 % confidence intervals over seeds.
 
     Each is compared with the baseline, paired by seed and by test example.
     """
-    import gc
-
     from pcbench.results import render
     from pcbench.results.comparison import stored_examples
     from pcbench.results.leaderboard import leaderboard as rank
@@ -40,7 +47,6 @@ def leaderboard(where, metric, by, format_, baseline, html, results, json):
     from pcbench.results.table import table, with_unfinished
     from pcbench.sweeps.packs import unfinished_configs
 
-    gc.disable()  # of rows none is garbage before the end, and it would look through all of them
     conditions = {}
     for condition in where:
         key, equals, value = condition.partition("=")

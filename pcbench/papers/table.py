@@ -187,6 +187,7 @@ def _scaled(spec: Spec, scale: str) -> list[str]:
         (f"{spec.label(lines, key)}: ", line)
         for lines in ("rows", "columns")
         for key, line in spec.table[lines].items()
+        if key in map(str, spec.scale(scale).get(lines, spec.table[lines]))
     ]
     found = []
     for name, place in places:
