@@ -44,11 +44,9 @@ class ConceptDrift(Changing):
 
     def at(self, y, epoch, key):
         change = epoch // self.interval
-        kept = jnp.arange(self.data.classes - self.drifting)
-        drifted = jax.random.permutation(
-            jax.random.fold_in(key, change), jnp.arange(len(kept), self.data.classes)
-        )
-        labels = jnp.concatenate([kept, jnp.where(change == 0, jnp.sort(drifted), drifted)])
+        kept, drifting = jnp.split(jnp.arange(self.data.classes), [-self.drifting])
+        drifted = jax.random.permutation(jax.random.fold_in(key, change), drifting)
+        labels = jnp.concatenate([kept, jnp.where(change == 0, drifting, drifted)])
         return labels[y], None
 
 
