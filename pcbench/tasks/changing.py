@@ -44,7 +44,8 @@ class ConceptDrift(Changing):
 
     def at(self, y, epoch, key):
         change = epoch // self.interval
-        kept, drifting = jnp.split(jnp.arange(self.data.classes), [-self.drifting])
+        classes = jnp.arange(self.data.classes)
+        kept, drifting = classes[: -self.drifting], classes[-self.drifting :]
         drifted = jax.random.permutation(jax.random.fold_in(key, change), drifting)
         labels = jnp.concatenate([kept, jnp.where(change == 0, drifting, drifted)])
         return labels[y], None
