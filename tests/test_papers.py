@@ -166,6 +166,8 @@ def test_the_published_protocol_averages_the_best_seeds_and_all_seeds_are_told()
 def test_a_diverged_run_scores_chance_and_a_time_is_that_of_a_run_alone():
     lost = {"status": "diverged", "test_accuracy_final": 0.9, "chance": 0.1, "step_ms": 1.0}
     assert values.column("test_accuracy_final", [lost]) == [0.1]
+    top5 = "test_top5_accuracy_final"
+    assert values.column(top5, [lost | {top5: 0.9}]) == [0.5]
     timed = [{"status": "completed", "step_ms": ms, "pack_size": n} for ms, n in ((3, 1), (1, 7))]
     assert values.column("step_ms", timed) == [3.0]
     with pytest.raises(ConfigError, match=r"no column 'step_m'.*Did you mean 'step_ms'"):

@@ -10,7 +10,7 @@ from pcbench.config import ConfigError
 from pcbench.data import Facts
 from pcbench.memories.corruption import CORRUPTIONS
 from pcbench.sweeps.expand import single
-from pcbench.tasks.classification import within_classes
+from pcbench.tasks.classification import in_top5, within_classes
 from pcbench.tasks.completion import Completion
 from pcbench.tasks.generation import wasserstein
 from pcbench.training.assembly import assemble
@@ -191,6 +191,15 @@ def test_generation_rmse_is_the_distance_from_the_class_mean():
     means = np.stack([x[y == c].mean(0) for c in range(3)])
     excess = np.mean((made - x) ** 2) - within_classes(x, y)
     assert excess == pytest.approx(np.mean((made - means[y]) ** 2))
+
+
+def test_a_label_is_in_the_top_five_if_fewer_than_five_outputs_are_larger():
+    outputs = jax.random.normal(jax.random.key(0), (200, 20))
+    labels = jax.random.randint(jax.random.key(1), (200,), 0, 20)
+    five = np.argsort(np.asarray(outputs), -1)[:, -5:]
+    found = in_top5(outputs, labels)
+    assert (found == (five == labels[:, None]).any(-1)).all()
+    assert found.any() and not found.all()
 
 
 def test_labels_generate_the_means_of_their_classes():

@@ -167,6 +167,16 @@ def test_only_the_published_protocol_reports_the_best_test_epoch():
     assert "validation_accuracy_best" not in metrics
 
 
+def test_of_many_classes_the_top_five_count_too_each_at_its_own_best_epoch():
+    many = ["dataset=teacher", "dataset.outputs=20", "train.epochs=4", "model.width=16"]
+    (outcome,) = train([single([*many, "train.selection=best_test_epoch"])])
+    history = outcome.arrays["history/test_top5_accuracy"]
+    assert outcome.metrics["test_top5_accuracy_final"] == pytest.approx(history[-1])
+    assert outcome.metrics["test_top5_accuracy_best_epoch"] == pytest.approx(history.max())
+    assert (history >= outcome.arrays["history/test_accuracy"]).all()
+    assert outcome.metrics["primary_metric"] == "test_accuracy_best_epoch"
+
+
 def test_probe_metrics_obey_their_definitions():
     bp = train([single([*SMALL, "algorithm=bp"])])[0].metrics
     pc = train([single(SMALL)])[0].metrics

@@ -92,12 +92,16 @@ def column(name: str, rows: Sequence[Row]) -> list[float]:
     for row in rows:
         number = row.get(name)
         if row["status"] == "diverged":
-            number = row.get("chance") if is_accuracy(name) else None
+            number = _guessed(name, row.get("chance")) if is_accuracy(name) else None
         if name in ALONE and row.get("pack_size") != 1:
             number = None
         if number is not None:
             found.append(float(number))
     return found
+
+
+def _guessed(name: str, chance: float | None) -> float | None:
+    return chance if chance is None or "top5" not in name else min(1.0, 5 * chance)
 
 
 def _best(name: str, groups: Sequence[Sequence[Row]]) -> Sequence[Row]:

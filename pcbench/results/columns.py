@@ -71,6 +71,13 @@ COLUMNS: dict[str, Column] = {
     ),
     "test_accuracy_mean": _accuracy("on the test set, mean over the evaluations of the training"),
     "validation_accuracy_mean": _accuracy("the same on the validation set"),
+    "test_top5_accuracy_final": _accuracy(
+        "share of the test set whose label is among the five largest outputs, of more than ten; "
+        "after the last epoch"
+    ),
+    "test_top5_accuracy_best_epoch": _accuracy(
+        "the same, best over epochs; only under the protocol best_test_epoch"
+    ),
     "chance": Column("float", "primary score of guessing, as 1 / classes; what a diverged run has"),
     "primary_metric": _string("the column by which the task ranks; null: test accuracy"),
     "primary_higher_is_better": Column("boolean", "direction of primary_metric"),

@@ -2,7 +2,8 @@
 
 Of rules that can generate an input for a label, `generation_rmse` is the distance of what they make
 from the mean of the class, per pixel, on the scale of the network's inputs; of those that can
-complete one, `completion_mse` is the error of its second half given the first.
+complete one, `completion_mse` is the error of its second half given the first. Of more than ten
+classes `top5_accuracy` is scored, too.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from pcbench.algorithms.base import flat
 from pcbench.tasks.task import Task
@@ -40,6 +42,8 @@ class Classification(Task):
     def evaluate(self, algorithm, trained, batch, hyper, key):
         outputs = algorithm.predict(trained.weights, batch.x, hyper)
         found = {"predictions": jnp.argmax(outputs, -1).astype(jnp.int32)}
+        if self.outputs > 10:
+            found["in_top5"] = in_top5(outputs, jnp.argmax(batch.target, -1))
         if "generate" in algorithm.abilities:
             made = algorithm.generate(trained, batch.target, hyper, key)
             found["generation_errors"] = jnp.mean((made - flat(batch.x)) ** 2, -1)
@@ -56,12 +60,20 @@ class Classification(Task):
 
     def score(self, found, images, y):
         scores = {"accuracy": np.mean(self.examples(found, y), -1)}
+        if "in_top5" in found:
+            scores["top5_accuracy"] = np.mean(found["in_top5"], -1)
         if "generation_errors" in found:
             square = np.mean(found["generation_errors"], -1) - within_classes(images(), y)
             scores["generation_rmse"] = np.sqrt(np.maximum(square, 0))
         if "completion_errors" in found:
             scores["completion_mse"] = np.mean(found["completion_errors"], -1)
         return scores
+
+
+def in_top5(outputs: Array, labels: Array) -> Array:
+    """Whether fewer than five outputs (B, C) are larger than that of the label (B,)."""
+    own = jnp.take_along_axis(outputs, labels[:, None], -1)
+    return jnp.sum(outputs > own, -1) < 5
 
 
 def within_classes(x: np.ndarray, y: np.ndarray) -> float:

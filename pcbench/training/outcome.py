@@ -167,7 +167,9 @@ def _scores(arrays: Mapping[str, np.ndarray], selection: str, task: Task) -> dic
             columns[f"{split}_{primary}_mean"] = float(np.mean(values))
     if selection == "best_test_epoch":
         column = f"test_{primary}_best_epoch"
-        columns[column] = float(scores[primary][best_of(scores[primary])])
+        for name in (primary, f"top5_{primary}"):  # each at its own best epoch, as published
+            if name in scores:
+                columns[f"test_{name}_best_epoch"] = float(scores[name][best_of(scores[name])])
     if task.over_training:
         column = f"test_{primary}_mean"
     return columns | {"primary_metric": column, "primary_higher_is_better": task.higher_is_better}
