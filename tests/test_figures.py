@@ -188,6 +188,7 @@ def test_an_unknown_key_or_table_is_refused(tmp_path):
     spec = tmp_path / "odd.yaml"
     for text, message in (
         ("colour: red", "unknown key 'colour'"),
+        ("limits: {test_accuracy: [0, 1]}", "limits: unknown key 'test_accuracy'"),
         ("table: row", "'rows'"),
         ("kind: image", "no kind 'image'.*'images'"),
         ("kind: images", "unknown key 'x'"),

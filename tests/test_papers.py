@@ -373,3 +373,21 @@ def test_no_linear_autoencoder_reaches_the_published_error_on_fashion_mnist(tfds
         components = np.linalg.eigh(np.cov((train - mean).T))[1][:, -64:]
         left = (test - mean) - (test - mean) @ components @ components.T
         assert (np.mean(left**2) <= published[name, "bp"]) == reached
+
+
+@pytest.mark.parametrize("columns", [3, render.WIDEST, render.WIDEST + 1])
+def test_an_overview_is_turned_rather_than_wider_than_a_page(columns):
+    cells = [
+        {"row_label": f"r{row}", "column_label": f"c{column}", "unit": "%", "published": None,
+         "ours": 10.0 * row + column}
+        for row in range(2) for column in range(columns)
+    ]  # fmt: skip
+    header, lines = render.overview({"cells": cells})
+    assert len(header) <= 1 + render.WIDEST and all(len(line) == len(header) for line in lines)
+    shown = {
+        frozenset((line[0], name)): text
+        for line in lines
+        for name, text in zip(header[1:], line[1:], strict=True)
+    }
+    wanted = {frozenset((c["row_label"], c["column_label"])): f"{c['ours']:.2f}" for c in cells}
+    assert shown == wanted

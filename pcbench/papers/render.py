@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CLAIM = ("claim", "found", "verdict")
+WIDEST = 8  # columns
 CSV = (
     "row", "column", "metric", "unit", "published", "published_spread", "ours", "ours_spread",
     "difference", "verdict", "seeds", "runs", "asked", "diverged", "reason", "source",
@@ -129,13 +130,17 @@ def grids(table: Table) -> list[tuple[Sequence[str], list[list[str]]]]:
 
 
 def overview(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Rows and columns as published: ours (published)."""
+    """Rows and columns as published: ours (published). A table that is wider than a page and wider
+    than long is turned."""
     rows: dict[str, dict[str, str]] = {}
     for cell in table["cells"]:
         ours = "–" if cell["ours"] is None else number(cell["ours"], cell)
         published = "" if cell["published"] is None else f" ({number(cell['published'], cell)})"
         rows.setdefault(cell["row_label"], {})[cell["column_label"]] = ours + published
     columns = list(dict.fromkeys(cell["column_label"] for cell in table["cells"]))
+    if len(columns) > max(WIDEST, len(rows)):
+        lines = [[column, *(own.get(column, "") for own in rows.values())] for column in columns]
+        return ["ours (published)", *rows], lines
     lines = [[row, *(own.get(column, "") for column in columns)] for row, own in rows.items()]
     return ["ours (published)", *columns], lines
 

@@ -86,6 +86,9 @@ def read_spec(source: str) -> tuple[str, dict[str, Any]]:
         raise ConfigError(
             f"figure {name}: no table '{spec['table']}'." + nearest(spec["table"], TABLES)
         )
+    for key in spec.get("limits", {}):
+        if key != "y":
+            raise ConfigError(f"figure {name}: limits: unknown key '{key}'. Allowed: y.")
     for key in {"y", "line", "panel", "images"} & spec.keys():
         spec[key] = [spec[key]] if isinstance(spec[key], str) else spec[key] or []
     return name, spec
