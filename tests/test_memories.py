@@ -45,7 +45,12 @@ class Retrieval(Task):
 def config(*overrides):
     """Of a run that stores 128 digits."""
     small = ["dataset.train_size=128", "train.epochs=1", "train.batch_size=64"]
-    made = single(["algorithm=hopfield_memory", "model=patterns", *small, *overrides])
+    kind = [
+        "task=regression",
+        "algorithm=hopfield_memory",
+        "model=patterns",
+    ]  # its keys: those of any
+    made = single([*kind, *small, *overrides])
     return replace(made, flat={**made.flat, "task.target": f"{__name__}.Retrieval"})
 
 

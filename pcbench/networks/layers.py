@@ -35,11 +35,9 @@ class Declared(struct.PyTreeNode, nn.meta.AxisMetadata):
 
     @property
     def fans(self) -> tuple[int, int]:
-        """(fan-in, fan-out) as libraries count them; a bias has its layer's fan-in."""
+        """(fan-in, fan-out) as libraries count them, of a weight."""
         if self.taps:
             return self.taps
-        if self.kind == "bias":
-            return self.fan_in, self.value.shape[-1]
         *_, sources, features = self.value.shape  # after the positions of a kernel
         return self.fan_in, self.fan_in // sources * features
 

@@ -92,7 +92,7 @@ class Standard:
         return jax.random.uniform(key, shape, jnp.float32, -1, 1)
 
     def initial_scale(self, declared: Declared) -> float:
-        return declared.fans[0] ** -0.5
+        return (declared.taps[0] if declared.taps else declared.fan_in) ** -0.5
 
     def numbers(self, declared: Declared, place: Place, gamma0: Number) -> Numbers:
         return Numbers(1.0 / gamma0) if declared.role == "output" else Numbers()
