@@ -309,7 +309,7 @@ def test_a_smaller_scale_does_not_replace_the_table_of_a_larger_one(tmp_path):
 
 def test_coverage_counts_the_completed_runs_that_show_a_capability(tmp_path):
     run = {"status": "completed", "stage": "report", "task": "classification", "model": "mlp"}
-    graph = run | {"model": "graph", "algorithm": "graph_pc"}
+    graph = run | {"model": "graph", "algorithm": "graph_pc", "test_generation_rmse_final": 0.1}
     made = make_coverage(
         read_spec("survey"),
         [
@@ -323,12 +323,13 @@ def test_coverage_counts_the_completed_runs_that_show_a_capability(tmp_path):
     counted = {(cell["row"], cell["column"]): cell["count"] for cell in made["cells"]}
     assert counted["classification", "bp"] == 1 and counted["graph", "bp"] == 0
     assert counted["classification", "graph_pc"] == counted["graph", "graph_pc"] == 2
+    assert counted["generation", "graph_pc"] == 2 and counted["generation", "bp"] == 0
     assert counted["control", "bp"] == 0 and "not covered" in render.markdown(made)
 
     render.save(made, tmp_path / "papers")
     listed = json.loads(invoke("paper", "list", "--results", tmp_path, "--json").stdout)["papers"]
     by_name = {row["name"]: row for row in listed}
-    assert by_name["survey"]["filled"] == 3 and by_name["survey"]["scale"] == "full"
+    assert by_name["survey"]["filled"] == 4 and by_name["survey"]["scale"] == "full"
     assert by_name["pcx-mlp"]["scale"] is None and by_name["pcx-mlp"]["cells"] == 16
 
 
@@ -347,6 +348,9 @@ def test_every_table_can_be_made_at_the_smallest_scale(tmp_path, tfds_dir):
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="a checkout without its published results")
 def test_published_tables_and_readme_say_what_the_records_do(tfds_dir):
     store, readme = opened(PUBLISHED), (ROOT / "README.md").read_text()
+    tables = {path.stem for path in PUBLISHED.glob("*.md")}
+    recorded = {path.name.split("-", 1)[1].rpartition("-")[0] for path in PUBLISHED.glob("*.gz")}
+    assert tables == recorded | {name for name in tables if read_spec(name).coverage}
     for path in PUBLISHED.glob("paper-*.jsonl.gz"):
         name, _, scale = path.name.removesuffix(".jsonl.gz").removeprefix("paper-").rpartition("-")
         spec = read_spec(name)

@@ -1,8 +1,8 @@
 """What the records in a results directory cover: capability × algorithm, counts of completed runs.
 
 kind: coverage
-rows      {key: {label, where: {column of the row: value or list}, note}}; without `where` a
-          capability is not covered by pcbench
+rows      {key: {label, where: {column of the row: value or list}, has, note}}; `has` is a column
+          whose number shows the capability, too; without either pcbench does not cover it
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,15 @@ COLUMNS = ("algorithm", "status", "stage")  # of the rows, beside those that `wh
 def needed(spec: Spec) -> set[str]:
     """Columns of the results table."""
     rows = spec.table["rows"].values()
-    return {*COLUMNS, *(key for row in rows for key in row.get("where", {}))}
+    named = (name for row in rows for name in (*row.get("where", ()), row.get("has")) if name)
+    return {*COLUMNS, *named}
+
+
+def _shows(row: Mapping[str, Any], capability: Mapping[str, Any]) -> bool:
+    where, has = capability.get("where", {}), capability.get("has")
+    if has and row.get(has) is not None:
+        return True
+    return bool(where) and all(holds(row.get(name), wanted) for name, wanted in where.items())
 
 
 def make_coverage(spec: Spec, rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -26,13 +34,8 @@ def make_coverage(spec: Spec, rows: Iterable[Mapping[str, Any]]) -> Table:
     algorithms = sorted({row["algorithm"] for row in counted})
     cells = []
     for key, own in spec.table["rows"].items():
-        where = own.get("where")
         for algorithm in algorithms or ["–"]:
-            count = sum(
-                row["algorithm"] == algorithm
-                and all(holds(row.get(name), wanted) for name, wanted in where.items())
-                for row in counted
-            ) if where else 0  # fmt: skip
+            count = sum(row["algorithm"] == algorithm and _shows(row, own) for row in counted)
             cells.append({
                 "row": key, "row_label": spec.label("rows", key), "column": algorithm,
                 "column_label": algorithm, "count": count, "complete": bool(count),

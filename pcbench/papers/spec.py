@@ -55,7 +55,7 @@ KEYS = {
     "best": {"seeds", "of"},
     "over_grid": {"largest", "below", "share_within", "best_by"},
     "coverage": OF_TABLE - {"columns", "cells", "claims"},
-    "coverage row": {"label", "where", "note"},
+    "coverage row": {"label", "where", "has", "note"},
 }
 TYPES = (  # of options
     ({"where", "grid", "select", "scales", "best", "over_grid"}, dict, "a mapping"),
