@@ -184,6 +184,8 @@ def test_probe_metrics_obey_their_definitions():
     assert np.isnan(bp["energy_relaxed"]) and np.isnan(bp["inference_residual"])
     np.testing.assert_allclose(pc["energy_initial"], pc["train_loss"], rtol=1e-6)
     assert pc["energy_relaxed"] < pc["energy_initial"]
+    assert bp["gradient_error"] < 1e-6
+    np.testing.assert_allclose(pc["gradient_cosine"] ** 2 + pc["gradient_error"] ** 2, 1, rtol=1e-6)
     assert 0 < pc["gradient_cosine"] < 1 and -1 <= pc["target_alignment"] <= 1
     assert pc["layer_updates"] == 2 * 20 * 8 * 2 and pc["weight_updates"] == 2 * 20
 

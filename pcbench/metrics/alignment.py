@@ -19,12 +19,22 @@ def cosine(a: Array, b: Array, axis=-1) -> Array:
 
 def tree_cosine(a, b) -> Array:
     """Cosine of two pytrees of the same structure, each as one long vector."""
-    dot, aa, bb = (
-        sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(p), jax.tree.leaves(q), strict=True))
-        for p, q in ((a, b), (a, a), (b, b))
-    )
-    norms = jnp.sqrt(aa) * jnp.sqrt(bb)
-    return jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1), jnp.nan)
+    norms = jnp.sqrt(_dot(a, a)) * jnp.sqrt(_dot(b, b))
+    return jnp.where(norms > 0, _dot(a, b) / jnp.where(norms > 0, norms, 1), jnp.nan)
+
+
+def tree_sine(a, b) -> Array:
+    """Sine of their angle: how far the nearest multiple of a is from b, relative to b's length.
+
+    By the difference itself: 1 - cosine² has no digits left below the root of the precision."""
+    along = _dot(a, b) / jnp.where((aa := _dot(a, a)) > 0, aa, jnp.nan)
+    rest = [y - along * x for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    return jnp.sqrt(_dot(rest, rest)) / jnp.sqrt(_dot(b, b))
+
+
+def _dot(a, b) -> Array:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum(jnp.sum(x * y) for x, y in pairs)
 
 
 def target_alignment(change: Array, error: Array) -> Array:

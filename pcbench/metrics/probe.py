@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from pcbench.algorithms.base import Algorithm, Batch, Hyper, State, Trained
-from pcbench.metrics.alignment import first_order_change, target_alignment, tree_cosine
+from pcbench.metrics.alignment import first_order_change, target_alignment, tree_cosine, tree_sine
 from pcbench.metrics.layers import layer_norms, prospective_index, root_mean_square
 
 PER_LAYER = ("update_norm", "state_rms", "state_change", "prospective_index")
@@ -64,6 +64,7 @@ def _of_predictions(algorithm, weights, state, batch, hyper, gradient, info, lea
         ),
         "target_alignment_finite": target_alignment(change[-1], error),
         "gradient_cosine": tree_cosine(gradient, reference),
+        "gradient_error": tree_sine(gradient, reference),
         "state_rms": root_mean_square(network, free),
         "state_change": root_mean_square(network, change),
         "prospective_index": index,
@@ -74,9 +75,9 @@ def _of_reconstructions(algorithm, weights, state, batch, hyper, key) -> dict:
     trained = Trained(weights, state.memory)
     made = algorithm.reconstruct(trained, batch.x, batch.target, hyper, key)
     nan, nans = jnp.full((), jnp.nan), jnp.full(algorithm.network.layers, jnp.nan)
-    scalars = ("target_alignment", "target_alignment_finite", "gradient_cosine")
+    compare = ("target_alignment", "target_alignment_finite", "gradient_cosine", "gradient_error")
     return {
         "train_loss": jnp.mean(algorithm.loss(made, batch.target)),
-        **dict.fromkeys(scalars, nan),
+        **dict.fromkeys(compare, nan),
         **dict.fromkeys(("state_rms", "state_change", "prospective_index"), nans),
     }

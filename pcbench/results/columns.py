@@ -104,6 +104,10 @@ COLUMNS: dict[str, Column] = {
         "the implicit gradient (hopfield)",
         higher_is_better=True,
     ),
+    "gradient_error": _float(
+        "relative distance of the nearest multiple of the update from that reference",
+        higher_is_better=False,
+    ),
     # the same, as train.theory asks: of the pc energy with precisions 1 under squared error
     "condition_number": _float("of the energy's Hessian in the states, at the forward pass"),
     "rescaling_norm_excess": _float("‖S‖₂ - 1"),
