@@ -45,11 +45,8 @@ class Retrieval(Task):
 def config(*overrides):
     """Of a run that stores 128 digits."""
     small = ["dataset.train_size=128", "train.epochs=1", "train.batch_size=64"]
-    kind = [
-        "task=regression",
-        "algorithm=hopfield_memory",
-        "model=patterns",
-    ]  # its keys: those of any
+    # the keys of `regression` are those of any task
+    kind = ["task=regression", "algorithm=hopfield_memory", "model=patterns"]
     made = single([*kind, *small, *overrides])
     return replace(made, flat={**made.flat, "task.target": f"{__name__}.Retrieval"})
 

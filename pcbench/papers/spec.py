@@ -96,9 +96,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Claim:
-    """`left` op factor · right + margin, for one pair of cells or in each of `columns`.
+    """`left` op factor · right by at least `margin`, for one pair of cells or in each of `columns`.
 
-    A side is a number, "ROW/COLUMN", or "ROW" (the cell of each column)."""
+    A side is a number, "ROW/COLUMN", or "ROW" (the cell of each column). A negative margin allows as
+    much on the wrong side; of ~ it is the largest difference."""
 
     text: str
     left: str | float
