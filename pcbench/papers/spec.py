@@ -98,8 +98,8 @@ class Cell:
 class Claim:
     """`left` op factor · right by at least `margin`, for one pair of cells or in each of `columns`.
 
-    A side is a number, "ROW/COLUMN", or "ROW" (the cell of each column). A negative margin allows as
-    much on the wrong side; of ~ it is the largest difference."""
+    A side is a number, "ROW/COLUMN", or "ROW" (the cell of each column). A negative margin allows
+    as much on the wrong side; of ~ it is the largest difference."""
 
     text: str
     left: str | float
