@@ -24,6 +24,7 @@ from pcbench.networks.parameterisations import (
     sp,
     tabulate,
     xavier,
+    xavier_normal,
 )
 from pcbench.networks.resnet import resnet18
 from pcbench.networks.transformer import transformer
@@ -34,7 +35,7 @@ from pcbench.training.assembly import assemble
 from pcbench.training.learner import Learner
 
 SIX = Facts((6,), samples=64, held_out=0, classes=4, targets=1)
-NAMES = ("sp", "xavier", "ntp", "mup", "depth_mup")
+NAMES = ("sp", "xavier", "xavier_normal", "ntp", "mup", "depth_mup")
 IMAGES = {"channels": 4, "activation": "relu", "states": "post", "bias": True}
 TOKENS = {"width": 8, "depth": 5, "heads": 2, "patch": 2, "norm": "layer", "activation": "tanh"}
 OPTIMIZERS = {"weight_decay": 0.0, "momentum": 0.9, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
@@ -282,6 +283,15 @@ def test_xavier_weights_are_those_of_jax(net):
             single_layer = weight.shape[-4:] if weight.ndim > 3 else weight.shape[-2:]
             largest = jnp.max(jnp.abs(bound(key, single_layer)))
             assert jnp.max(jnp.abs(weight)) == pytest.approx(float(largest), rel=0.05)
+
+
+def test_normal_xavier_weights_have_the_variance_of_uniform_ones():
+    net = residual(256, 5)
+    for layer in initialise(xavier_normal(), jax.random.key(0), net.declared)[1:-1]:
+        fans, weight = sum(layer["W"].shape[-2:]), layer["W"]
+        assert float(jnp.var(weight)) == pytest.approx(2 / fans, rel=0.05)
+        fourth = jnp.mean(weight**4) / jnp.var(weight) ** 2  # 3 of a normal, 1.8 of a uniform
+        assert float(fourth) == pytest.approx(3, rel=0.1)
 
 
 # --- what the scaling is for

@@ -7,7 +7,7 @@ respect to the drawn parameters is the gradient of the effective weights times t
 
 `sp`: weights and biases U(±1/√n), n the fan-in (k²·C_in of a convolution, and of a transposed one
 too, whatever its stride); multiplier 1, at the output 1/γ₀; one learning rate. `xavier`: the same
-with weights U(±√(6/(n + m))), m the fan-out.
+with weights U(±√(6/(n + m))), m the fan-out; `xavier_normal`: normal ones of the same variance.
 
 `ntp`, `mup`, `depth_mup`: weights N(0, 1), biases 0, and the rest from one table. γ = γ₀ (`mup`:
 Yang & Hu 2021, arXiv 2011.14522) or γ₀/√N (`ntp`), N the fan-in of the output layer. A residual
@@ -109,6 +109,14 @@ class Xavier(Standard):
 
 
 @dataclass(frozen=True)
+class XavierNormal(Xavier):
+    """The same variances."""
+
+    def sample(self, key: Array, shape: tuple[int, ...]) -> Array:
+        return jax.random.normal(key, shape, jnp.float32) * 3**-0.5
+
+
+@dataclass(frozen=True)
 class Scaled:
     """The table above."""
 
@@ -149,6 +157,7 @@ class Scaled:
 
 sp = Standard
 xavier = Xavier
+xavier_normal = XavierNormal
 ntp = partial(Scaled, lazy=True)
 mup = partial(Scaled, depth=False)
 depth_mup = Scaled
