@@ -47,6 +47,9 @@ leaderboard: $(STAMP) ## the published table and page, from results/published (R
 	$(BIN)/python scripts/published_leaderboard.py $(RESULTS)
 	@echo "The sweep: pcbench sweep published_leaderboard; then make leaderboard RESULTS=results"
 
+# the published protocol whole, an hour or so on two cores
+paper-pcx-mlp: SCALE := full
+
 paper-%: $(STAMP) ## a published table, ours beside it: make paper-pcx-mlp SCALE=smoke|cpu|full
 	$(BIN)/pcbench paper run $* --scale $(SCALE) --results $(or $(RESULTS),results)
 

@@ -181,13 +181,25 @@ def notes(spec: Spec, scale: str, cells: Sequence[Table]) -> list[str]:
 
 
 def _scaled(spec: Spec, scale: str) -> list[str]:
-    """What the scale sets, for all cells and for some lines."""
+    """What the scale sets, for all cells, for some lines and for single cells."""
+    at_scale = {
+        lines: [k for k in spec.table[lines]
+                if k in map(str, spec.scale(scale).get(lines, spec.table[lines]))]
+        for lines in ("rows", "columns")
+    }  # fmt: skip
     places = [("", spec.table)]
     places += [
-        (f"{spec.label(lines, key)}: ", line)
-        for lines in ("rows", "columns")
-        for key, line in spec.table[lines].items()
-        if key in map(str, spec.scale(scale).get(lines, spec.table[lines]))
+        (f"{spec.label(lines, key)}: ", spec.table[lines][key])
+        for lines, keys in at_scale.items()
+        for key in keys
+    ]
+    places += [
+        (f"{spec.label('rows', str(row))}, {spec.label('columns', str(column))}: ", cell)
+        for row, own in (spec.table.get("cells") or {}).items()
+        for column, cell in (own or {}).items()
+        if isinstance(cell, dict)
+        and str(row) in at_scale["rows"]
+        and str(column) in at_scale["columns"]
     ]
     found = []
     for name, place in places:
