@@ -19,6 +19,7 @@ from pcbench.papers.runs import CellRuns
 from pcbench.papers.spec import SCALES, Claim, Spec
 from pcbench.papers.values import Value, value
 from pcbench.results.records import Record, Store
+from pcbench.results.statistics import MANY
 
 Table = dict[str, Any]  # plain JSON values
 EPSILON = 1e-9  # of a difference that equals its bound but for rounding
@@ -171,7 +172,8 @@ def notes(spec: Spec, scale: str, cells: Sequence[Table]) -> list[str]:
         told.append("This scale shows that the table can be made; its numbers say nothing.")
     if "note" in own:
         told.append(" ".join(own["note"].split()))
-    told.append("ours: mean over seeds [95 % interval, Student-t].")
+    many = any(cell["seeds"] >= MANY for cell in cells)
+    told.append(f"ours: mean over seeds [95 % interval, {'bootstrap' if many else 'Student-t'}].")
     if any(cell["verdict"] for cell in cells):
         told.append(
             "Verdict, on ours minus published: inside spread, if not larger than the published "
