@@ -301,6 +301,19 @@ def test_the_bound_of_a_claim_is_written_out(op, margin, shown):
         assert table.holds(bound - 0.1, own, 3.0) is (op[0] == "<")
 
 
+def test_the_notes_tell_what_a_scale_sets_wherever_it_is_said(tmp_path):
+    own = {
+        "digits: {label: Digits}": "digits: {label: Digits, scales: {smoke: {grid: {seed: [1]}}}}",
+        "bp: {digits: 50 ± 50}": "bp: {digits: {scales: {smoke: {where: {model.width: 4}}}}}",
+    }
+    path, text = tmp_path / "own.yaml", SMALL
+    for old, new in own.items():
+        text = text.replace(old, new)
+    path.write_text(text)
+    told = "Scale smoke: 2 seeds; Digits: seed in [1]; bp, Digits: model.width=4."
+    assert told in table.notes(read_spec(str(path)), "smoke", [])
+
+
 def test_a_smaller_scale_does_not_replace_the_table_of_a_larger_one(tmp_path):
     made = {"name": "t", "title": "T", "citation": "C", "arxiv": [], "cells": [], "claims": [],
             "notes": []}  # fmt: skip
