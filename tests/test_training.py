@@ -177,6 +177,19 @@ def test_of_many_classes_the_top_five_count_too_each_at_its_own_best_epoch():
     assert outcome.metrics["primary_metric"] == "test_accuracy_best_epoch"
 
 
+def test_contrastive_hebbian_learning_tends_to_the_gradient_with_weak_feedback():
+    """Xie & Seung 2003: with feedback γ the error is O(γ). Precisions γ^l of the layers make it."""
+    long = [f"algorithm.{phase}=100" for phase in ("free_steps", "steps", "eval_steps")]
+    chl = ["dataset=digits", "precision=float64", "model.width=16", "model.depth=3",
+           "train.max_steps=0", "train.probe_size=32", "algorithm=chl", *long]  # fmt: skip
+    weak, weaker = (
+        train([single([*chl, f"algorithm.precisions=[1.0,{g},{g * g}]"])])[0].metrics
+        for g in (1e-2, 1e-3)
+    )
+    assert weaker["gradient_error"] == pytest.approx(weak["gradient_error"] / 10, rel=0.05)
+    assert weaker["gradient_error"] < 1e-3
+
+
 def test_probe_metrics_obey_their_definitions():
     bp = train([single([*SMALL, "algorithm=bp"])])[0].metrics
     pc = train([single(SMALL)])[0].metrics
