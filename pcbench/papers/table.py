@@ -173,7 +173,8 @@ def notes(spec: Spec, scale: str, cells: Sequence[Table]) -> list[str]:
     if "note" in own:
         told.append(" ".join(own["note"].split()))
     many = any(cell["seeds"] >= MANY for cell in cells)
-    told.append(f"ours: mean over seeds [95 % interval, {'bootstrap' if many else 'Student-t'}].")
+    kind = "bootstrap" if many else "Student-t"
+    told.append(f"ours: mean over seeds [95 % interval, {kind}, not clipped].")
     if any(cell["verdict"] for cell in cells):
         told.append(
             "Verdict, on ours minus published: inside spread, if not larger than the published "

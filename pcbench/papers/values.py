@@ -79,17 +79,8 @@ def _of_seeds(cell: Cell, rows: Sequence[Row]) -> Value:
     if best and len(scores) >= best["of"]:
         chosen = sorted(scores, reverse=_higher(cell.metric, rows))[: best["seeds"]]
         spread = pstdev(chosen)
-    return Value(fmean(chosen), spread, _mean(cell, scores), _mean(cell, others))
-
-
-def _mean(cell: Cell, scores: Sequence[float]) -> Mean | None:
-    """Of shares in percent, the part of the interval that is possible."""
-    if not scores:
-        return None
-    low, high = interval(scores)
-    if low is not None and cell.unit == "%":
-        low, high = max(low, 0.0), min(high, 100.0)
-    return Mean(fmean(scores), low, high)
+    beside = Mean(fmean(others), *interval(others)) if others else None
+    return Value(fmean(chosen), spread, Mean(fmean(scores), *interval(scores)), beside)
 
 
 def column(name: str, rows: Sequence[Row]) -> list[float]:
