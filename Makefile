@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 SCALE ?= cpu
+# a single run does not fill two cores, so at scale cpu two worker processes share them
+EXECUTOR ?= $(if $(filter cpu,$(SCALE)),processes,inline)
 PAPERS := $(patsubst conf/paper/%.yaml,%,$(wildcard conf/paper/*.yaml))
 
 .DEFAULT_GOAL := help
@@ -50,14 +52,16 @@ leaderboard: $(STAMP) ## the published table and page, from results/published (R
 # the published protocol whole, an hour or so on two cores
 paper-pcx-mlp: SCALE := full
 
-paper-%: $(STAMP) ## a published table, ours beside it: make paper-pcx-mlp SCALE=smoke|cpu|full
-	$(BIN)/pcbench paper run $* --scale $(SCALE) --results $(or $(RESULTS),results)
+paper-%: $(STAMP) ## a published table, ours beside it: make paper-pcx-mlp SCALE=smoke|cpu|full EXECUTOR=slurm
+	$(BIN)/pcbench paper run $* --scale $(SCALE) \
+	  --results $(or $(RESULTS),results) executor=$(EXECUTOR)
 
 published-papers: $(STAMP) ## the published tables, from results/published/papers (RESULTS=DIR joins DIR's)
 	$(BIN)/python scripts/published_papers.py $(RESULTS)
 
 papers: $(STAMP) ## all published tables, at SCALE=cpu where it is not said
-	$(BIN)/pcbench paper run $(PAPERS) --scale $(SCALE) --results $(or $(RESULTS),results)
+	$(BIN)/pcbench paper run $(PAPERS) --scale $(SCALE) \
+	  --results $(or $(RESULTS),results) executor=$(EXECUTOR)
 
 clean: ## the environment and the caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

@@ -91,7 +91,7 @@ def show(name, scale, results, json):
 
 
 @paper.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME... [executor=...]...", nargs=-1, required=True)
 @scale_option
 @results_option
 @json_option
@@ -101,18 +101,23 @@ def run(names, scale, results, json):
     LaTeX, CSV, JSON.
 
     A cell that needs a GPU or a dataset which is not here is told as such. Default scale: cpu.
+    Where the runs run: executor=processes|slurm and keys of it (executor.workers=4). Other
+    overrides are refused: a table's runs are those of its file.
     """
     from pcbench.papers.render import save, terminal
     from pcbench.papers.spec import read_spec
 
-    specs = [read_spec(name) for name in names]
+    executor = read_executor([name for name in names if "=" in name])
+    specs = [read_spec(name) for name in names if "=" not in name]
+    if not specs:
+        raise click.UsageError("no table is named: see `pcbench paper list`.")
     scale, tables, failed = scale or "cpu", [], []
     for spec in specs:
         click.echo(f"{spec.name} ({scale})", err=True)
         if spec.coverage:
             table = coverage(spec, results)
         else:
-            table, lost = run_table(spec, scale, results)
+            table, lost = run_table(spec, scale, results, executor)
             failed += lost
         tables.append(table)
         paths = save(table, Path(results) / "papers")
@@ -127,7 +132,21 @@ def run(names, scale, results, json):
         sys.exit(RUN_FAILED)
 
 
-def run_table(spec, scale, results):
+def read_executor(overrides):
+    from pcbench.config import ConfigError
+    from pcbench.sweeps.expand import read_overrides
+
+    settings, axes = read_overrides(overrides)
+    others = [key for key in settings if key.partition(".")[0] != "executor"]
+    others += [key for keys, _ in axes for key in keys]
+    if others:
+        raise ConfigError(
+            f"{others[0]}: of a published table, one `executor` and its keys alone can be chosen."
+        )
+    return settings
+
+
+def run_table(spec, scale, results, executor):
     """(the table, ids of failed runs) after what is missing has been run."""
     import jax
 
@@ -136,7 +155,8 @@ def run_table(spec, scale, results):
     from pcbench.results.records import Store
     from pcbench.sweeps.plan import make_plan
 
-    runs, store = cell_runs(spec, scale, jax.default_backend() != "cpu"), Store(results)
+    runs = cell_runs(spec, scale, jax.default_backend() != "cpu", executor)
+    store = Store(results)
     for reason in dict.fromkeys(own.reason for own in runs if own.reason):
         cells = sum(own.reason == reason for own in runs)
         how = " (`pcbench data list` says how)" if reason.startswith("needs the dataset") else ""
@@ -147,9 +167,9 @@ def run_table(spec, scale, results):
     failed = []
     if configs:
         plan = make_plan(configs, len(asked) - len(configs), store)
-        again = shlex.join(
-            ["pcbench", "paper", "run", spec.name, "--scale", scale, "--results", str(results)]
-        )
+        options = ["--scale", scale, "--results", str(results)]
+        options += [f"{key}={value}" for key, value in executor.items()]
+        again = shlex.join(["pcbench", "paper", "run", spec.name, *options])
         launch(f"paper-{spec.name}-{scale}", configs, plan, store, again)
         jax.clear_caches()  # of many tables in one process, programs would fill the memory
         statuses = store.finished()

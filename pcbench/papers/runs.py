@@ -8,7 +8,7 @@ from pcbench.config import Config, ConfigError
 from pcbench.config.compose import Composer
 from pcbench.config.schema import GROUPS
 from pcbench.papers.spec import Cell, Spec
-from pcbench.sweeps.expand import block_members, compose_one, read_blocks
+from pcbench.sweeps.expand import Settings, block_members, compose_one, read_blocks
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,15 @@ class CellRuns:
     reason: str | None  # why these are not to be run here; None: they are
 
 
-def cell_runs(spec: Spec, scale: str, accelerator: bool = False) -> list[CellRuns]:
-    """In the order of the table. `accelerator`: cells that need one are run as well."""
+def cell_runs(
+    spec: Spec, scale: str, accelerator: bool = False, executor: Settings | None = None
+) -> list[CellRuns]:
+    """In the order of the table. `accelerator`: cells that need one are run as well; `executor`:
+    where they run, unless the table says it itself."""
     from pcbench.data.catalogue import available
 
     absent = {dataset["name"] for dataset in available() if not dataset["ready"]}
-    expander, found = _Expander(), []
+    expander, found = _Expander(executor or {}), []
     for cell in spec.cells:
         own, reason = cell.at(scale), _reason(spec, cell, scale)
         if reason is not None:
@@ -60,14 +63,16 @@ def not_at(scale: str) -> str:
 class _Expander:
     """Shares Hydra's compositions, and the configs of a sweep, between cells."""
 
-    def __init__(self):
+    def __init__(self, executor: Settings):
         self.composer = Composer()
+        self.executor = executor
         self.sweeps: dict[str, list[Config]] = {}
 
     def configs(self, cell: Cell, scale: dict[str, Any]) -> tuple[Config, ...]:
         options = cell.options
         names = {"row": cell.row, "column": cell.column}
         where = _filled(options.get("where", {}) | scale.get("where", {}), names)
+        where = where if "executor" in where else self.executor | where
         grid = _filled(options.get("grid", {}) | scale.get("grid", {}), names)
         seeds = scale.get("seeds", 1)
         if "sweep" not in options:
