@@ -88,7 +88,15 @@ def test_a_map_pack_equals_single_runs_bit_for_bit(algorithm):
         alone = train([config])[0]
         assert packed.arrays.keys() == alone.arrays.keys()
         for name, array in alone.arrays.items():
-            np.testing.assert_array_equal(packed.arrays[name], array, err_msg=name)
+            same_numbers(packed.arrays[name], array, name)
+
+
+def same_numbers(found, expected, name):
+    """Bit for bit on a CPU; elsewhere another program may be compiled to other kernels."""
+    if jax.default_backend() == "cpu":
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("algorithm", ["bp", "pc"])

@@ -101,6 +101,10 @@ class Info(NamedTuple):
     def energy_relaxed(self) -> Array:
         return jnp.sum(self.energy[-1])
 
+    @property
+    def output_energy_ratio(self) -> Array:
+        return self.energy[-1, -1] / self.energy[0, -1]
+
 
 class Learner(Protocol):
     """Parameters, their scaling and their optimiser: `training/learner.py`."""

@@ -34,6 +34,7 @@ def probe(
     return compared | {
         "energy_initial": info.energy_initial,
         "energy_relaxed": info.energy_relaxed,
+        "output_energy_ratio": info.output_energy_ratio,
         "inference_residual": info.residual,
         "update_norm": layer_norms(network, jax.tree.map(jnp.subtract, learned, weights)),
         "energy_trace": info.energy,

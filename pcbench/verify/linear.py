@@ -285,7 +285,8 @@ def precisions_rescale_the_closed_form() -> Measured:
 
 @check(source=MILLIDGE, algorithms=["pc"], kind="identity")
 def energy_splits_into_output_and_internal_parts() -> Measured:
-    """The output's part of F* is ½‖r‖², the internal one ½rᵀ(S - I)r: together F*."""
+    """The output's part of F* is ½‖r‖², of ½‖e‖² before; the internal one ½rᵀ(S - I)r: together
+    F*."""
     matrices, x, y = random_chain(4)
     solution = equilibrium(matrices, x, y)
     _, info = updates(matrices, x, y)
@@ -293,7 +294,9 @@ def energy_splits_into_output_and_internal_parts() -> Measured:
     expected = np.array([0.5 * r @ (s @ r - r), 0.5 * r @ r])
     found = np.array([info.energy[-1, :-1].sum(), info.energy[-1, -1]])
     total_off = abs(float(expected.sum() / solution.energy) - 1)
-    return Measured(max(relative(found, expected), total_off), RELAXED)
+    error = y - forward(matrices, x)[-1]
+    ratio_off = abs(float(info.output_energy_ratio) / (r @ r / (error @ error)) - 1)
+    return Measured(max(relative(found, expected), total_off, ratio_off), RELAXED)
 
 
 @check(source=MILLIDGE, algorithms=["pc"], kind="bound")
