@@ -90,8 +90,8 @@ COLUMNS: dict[str, Column] = {
     "energy_initial": _float("mean energy before relaxation", unit="per sample"),
     "energy_relaxed": _float("mean energy after relaxation", unit="per sample"),
     "output_energy_ratio": _float(
-        "energy of the output layer after relaxation over that before; of pc at equilibrium 1 in the "
-        "limit of backpropagation, 0 in that of target propagation (Millidge et al. 2023)"
+        "energy of the output layer after relaxation over that before; of pc at equilibrium 1 in "
+        "the limit of backpropagation, 0 in that of target propagation (Millidge et al. 2023)"
     ),
     "inference_residual": _float(
         "norm of the energy's gradient in the states, relaxed over initial", higher_is_better=False
