@@ -4,23 +4,17 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pcbench import data
 from pcbench.cli import main
 from pcbench.config import ConfigError
 from pcbench.config.compose import choices
 from pcbench.papers import render, runs, table, values
 from pcbench.papers.coverage import make_coverage
-from pcbench.papers.listing import line, listing
 from pcbench.papers.spec import Cell, Claim, read_spec
-from pcbench.results.published import opened
-from pcbench.sweeps.expand import single
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "results" / "published" / "papers"
 PAPERS = {  # arXiv numbers of the sixteen papers that the tables are to cover
     "2212.00720", "2407.01163", "2602.07697", "2206.02629", "2207.12316", "2605.19965",
     "2605.11911", "2402.10814", "2505.23415", "2305.11982", "2202.09467", "2202.04557",
@@ -248,6 +242,23 @@ def test_one_command_runs_what_is_missing_and_writes_the_table(small, tmp_path):
     assert again[0]["ours"] == bp["ours"]
 
 
+def test_where_the_runs_run_can_be_chosen_and_nothing_else(small, tmp_path):
+    """The same runs; a table of times says itself that they run one after the other."""
+
+    def executors(name, **settings):
+        own = runs.cell_runs(read_spec(name), "smoke", executor=settings)
+        found = [config for cell in own for config in cell.configs]
+        return [c["executor.name"] for c in found], [c.run_id for c in found]
+
+    inline, ids = executors(str(small))
+    assert executors(str(small), executor="processes") == (["processes"] * len(inline), ids)
+    assert set(executors("pcx-speed", executor="processes")[0]) == {"inline"}
+    for override in ("model=mlp", "seed=1", "executor=inline,slurm"):
+        done = invoke("paper", "run", small, override, "--results", tmp_path / "r", code=2)
+        assert "`executor` and its keys alone can be chosen" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
 def invoke_json(path, tmp_path, scale="smoke"):
     command = ("paper", "show", path, "--scale", scale, "--results", tmp_path / "r", "--json")
     return json.loads(invoke(*command).stdout)
@@ -356,40 +367,6 @@ def test_every_table_can_be_made_at_the_smallest_scale(tmp_path, tfds_dir):
         made = render.stored(tmp_path / "papers", name)
         incomplete = [c for c in made["cells"] if c.get("run_ids") and not c["complete"]]
         assert all(c["reason"].startswith(("needs", "not at scale")) for c in incomplete), name
-
-
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="a checkout without its published results")
-def test_published_tables_and_readme_say_what_the_records_do(tfds_dir):
-    store, readme = opened(PUBLISHED), (ROOT / "README.md").read_text()
-    tables = {path.stem for path in PUBLISHED.glob("*.md")}
-    recorded = {path.name.split("-", 1)[1].rpartition("-")[0] for path in PUBLISHED.glob("*.gz")}
-    assert tables == recorded | {name for name in tables if read_spec(name).coverage}
-    for path in PUBLISHED.glob("paper-*.jsonl.gz"):
-        name, _, scale = path.name.removesuffix(".jsonl.gz").removeprefix("paper-").rpartition("-")
-        spec = read_spec(name)
-        own = runs.cell_runs(spec, scale, accelerator=True)
-        made = render.markdown(table.make_table(spec, scale, own, store))
-        assert (PUBLISHED / f"{name}.md").read_text() == made, name
-    for name, *rest in map(line, listing(PUBLISHED)):
-        begin, end = (f"| {name} |", f"| [{name}]("), f"{' | '.join(rest)} |"
-        assert any(t.startswith(begin) and t.endswith(end) for t in readme.splitlines()), name
-
-
-@pytest.mark.slow
-def test_no_linear_autoencoder_reaches_the_published_error_on_fashion_mnist(tfds_dir):
-    """As the caption of the table says; on MNIST the published error is within reach."""
-    spec = read_spec("pcx-autoencoder")
-    published = {(c.row, c.column): c.published / c.multiply for c in spec.cells}
-    for name, reached in (("mnist", True), ("fashion_mnist", False)):
-        dataset = single([f"dataset={name}"])["dataset"]
-        loaded = data.load(dataset, 0.0)
-        train, test = (
-            split.x.reshape(len(split.x), -1) / 255 for split in (loaded.train, loaded.test)
-        )
-        mean = train.mean(0)
-        components = np.linalg.eigh(np.cov((train - mean).T))[1][:, -64:]
-        left = (test - mean) - (test - mean) @ components @ components.T
-        assert (np.mean(left**2) <= published[name, "bp"]) == reached
 
 
 @pytest.mark.parametrize("columns", [3, render.WIDEST, render.WIDEST + 1])
