@@ -85,8 +85,8 @@ def _of_seeds(cell: Cell, rows: Sequence[Row]) -> Value:
 
 def column(name: str, rows: Sequence[Row]) -> list[float]:
     """Its values. A diverged run scores chance on an accuracy and has no other number; a time is
-    that of a run alone."""
-    if rows and not any(name in row for row in rows):
+    that of a run alone. Records of before a column was measured have no number for it."""
+    if rows and name not in COLUMNS and not any(name in row for row in rows):
         raise ConfigError(f"the rows have no column '{name}'." + nearest(name, set().union(*rows)))
     found = []
     for row in rows:
