@@ -52,7 +52,7 @@ leaderboard: $(STAMP) ## the published table and page, from results/published (R
 # the published protocol whole, an hour or so on two cores
 paper-pcx-mlp: SCALE := full
 
-paper-%: $(STAMP) ## a published table, ours beside it: make paper-pcx-mlp SCALE=smoke|cpu|full EXECUTOR=slurm
+paper-%: $(STAMP) ## a published table, ours beside it: make paper-pcx-mlp SCALE=smoke|cpu|full
 	$(BIN)/pcbench paper run $* --scale $(SCALE) \
 	  --results $(or $(RESULTS),results) executor=$(EXECUTOR)
 

@@ -253,6 +253,12 @@ def test_where_the_runs_run_can_be_chosen_and_nothing_else(small, tmp_path):
     inline, ids = executors(str(small))
     assert executors(str(small), executor="processes") == (["processes"] * len(inline), ids)
     assert set(executors("pcx-speed", executor="processes")[0]) == {"inline"}
+
+    def reason(**settings):
+        return runs.cell_runs(read_spec(str(small)), "full", executor=settings)[0].reason
+
+    assert reason() == reason(executor="slurm") == "needs a GPU"
+    assert reason(**{"executor": "slurm", "executor.slurm.gpus": 1}) is None
     for override in ("model=mlp", "seed=1", "executor=inline,slurm"):
         done = invoke("paper", "run", small, override, "--results", tmp_path / "r", code=2)
         assert "`executor` and its keys alone can be chosen" in done.stderr

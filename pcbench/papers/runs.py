@@ -21,8 +21,8 @@ class CellRuns:
 def cell_runs(
     spec: Spec, scale: str, accelerator: bool = False, executor: Settings | None = None
 ) -> list[CellRuns]:
-    """In the order of the table. `accelerator`: cells that need one are run as well; `executor`:
-    where they run, unless the table says it itself."""
+    """In the order of the table. `accelerator`: there is one here, for cells that need it;
+    `executor`: where they run, unless the table says it itself."""
     from pcbench.data.catalogue import available
 
     absent = {dataset["name"] for dataset in available() if not dataset["ready"]}
@@ -38,8 +38,9 @@ def cell_runs(
             place = f"paper {spec.name}, cell {cell.row}/{cell.column}, scale {scale}"
             raise ConfigError(f"{place}: {error}") from None
         reason = _missing_data(configs, absent)
-        if reason is None and own.get("needs") == "gpu" and not accelerator:
-            reason = "needs a GPU"
+        if reason is None and own.get("needs") == "gpu":
+            sent = configs[0].get("executor.slurm.gpus")  # to where there is one
+            reason = None if accelerator or sent else "needs a GPU"
         found.append(CellRuns(cell, configs, reason))
     return found
 
