@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from pcbench.cli import main
 from pcbench.results.records import Store
-from pcbench.sweeps import execute
+from pcbench.sweeps import execute, workers
 from pcbench.sweeps.expand import expand
 from pcbench.sweeps.packs import (
     LARGEST,
@@ -509,8 +509,22 @@ def test_worker_processes_compute_the_same_numbers(tmp_path):
             ["sweep", *overrides, f"executor={executor}", "--results", str(tmp_path / executor)],
         )
         assert done.exit_code == 0, done.output
-    inline, workers = Store(tmp_path / "inline"), Store(tmp_path / "processes")
-    assert numbers(inline) == numbers(workers) and len(numbers(inline)) == 4
+    here, there = Store(tmp_path / "inline"), Store(tmp_path / "processes")
+    assert numbers(here) == numbers(there) and len(numbers(here)) == 4
+
+
+def test_worker_processes_share_cores_and_the_memory_of_a_gpu(monkeypatch):
+    """No process takes most of the GPU at once, this one included, nor more than its share."""
+    monkeypatch.delenv("XLA_CLIENT_MEM_FRACTION", raising=False)
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
+    executor = workers._executor(2, cores=8)
+    try:
+        names = ("NPROC", "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE")
+        cores, share, preallocate = executor.map(os.getenv, names)
+    finally:
+        executor.shutdown(kill_workers=True)
+    assert cores == "4" and float(share) <= 0.5
+    assert preallocate == os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 
 
 def test_a_run_that_kills_its_worker_is_recorded_and_the_others_complete(tmp_path):

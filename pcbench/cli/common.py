@@ -2,6 +2,7 @@
 
 import gc
 import json as json_
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -9,6 +10,10 @@ from functools import wraps
 import click
 
 from pcbench.config.errors import ConfigError
+
+# Before JAX is imported: it would take three quarters of a GPU at once, and leave worker processes
+# nothing.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 OK, RUN_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -120,6 +120,8 @@ def _executor(workers: int, cores: int):
     share = memory.SHARE * memory.free_on_host() / workers
     threads = str(max(1, cores // workers))  # XLA reads NPROC for the size of its pool
     environment = {"NPROC": threads, "OMP_NUM_THREADS": threads}
+    if not {"XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"} & os.environ.keys():
+        environment["XLA_CLIENT_MEM_FRACTION"] = str(memory.SHARE / workers)  # of a GPU
     return ProcessPoolExecutor(
         max_workers=workers, env=environment, initializer=_begin, initargs=(os.getpid(), share)
     )
