@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
@@ -120,6 +121,10 @@ def _executor(workers: int, cores: int):
     share = memory.SHARE * memory.free_on_host() / workers
     threads = str(max(1, cores // workers))  # XLA reads NPROC for the size of its pool
     environment = {"NPROC": threads, "OMP_NUM_THREADS": threads}
+    # Loky restarts a worker that has grown by 300 MB, and warns of a leak. These keep data and
+    # programs for the next pack: a quarter of a share is a reason to start anew, none to worry.
+    environment["LOKY_MAX_MEMORY_LEAK_SIZE"] = str(share / 4)
+    warnings.filterwarnings("ignore", "A worker (was restarted|stopped) while some jobs")
     if not {"XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"} & os.environ.keys():
         environment["XLA_CLIENT_MEM_FRACTION"] = str(memory.SHARE / workers)  # of a GPU
     return ProcessPoolExecutor(
