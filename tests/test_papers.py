@@ -93,6 +93,14 @@ def test_every_table_describes_runs_that_there_are(name):
         ("left: bp,", "", r"claims\[0\]: it needs the key 'left'"),
         ("title:", "caption:", "it needs the key 'title'"),
         ("metric: test_accuracy_final", "unit: dB", "bp.digits: it needs the key 'metric'"),
+        ("{digits: 50 ± 50}", "50", r"cells\.bp: a mapping of columns is needed, got 50"),
+        ("title:", "arxiv: 2212.00720\ntitle:", "arxiv: 2212.0072: write the number as a text"),
+        ("title:", "caption: [a]\ntitle:", "caption: a text is needed"),
+        ("metric:", "best: {seeds: 5}\nmetric:", "best: it needs the key 'of'"),
+        ("metric:", "over_grid: {largest: seed}\nmetric:", "over_grid: it needs the key 'below'"),
+        ("smoke: {seeds: 2}", "smoke: {seeds: two}", "scales.smoke: seeds: a number or a list"),
+        ("smoke: {seeds: 2}", "smoke: {judge: 1}", "scales.smoke: judge: true or false"),
+        ("label: Digits", "scales: {smoke: {rows: [bp]}}", "digits: scales.smoke: unknown key 'rows'"),
         ("50 ± 50", "50", None),
     ],
 )
@@ -329,11 +337,14 @@ def test_the_notes_tell_what_a_scale_sets_wherever_it_is_said(tmp_path):
     assert told in table.notes(read_spec(str(path)), "smoke", [])
 
 
-def test_a_smaller_scale_does_not_replace_the_table_of_a_larger_one(tmp_path):
+def test_a_table_is_replaced_by_one_of_a_larger_scale_with_as_many_numbers(tmp_path):
     made = {"name": "t", "title": "T", "citation": "C", "arxiv": [], "cells": [], "claims": [],
             "notes": []}  # fmt: skip
-    paths = [render.save(made | {"scale": s}, tmp_path)[0].name for s in ("cpu", "smoke", "full")]
-    assert paths == ["t.md", "t-smoke.md", "t.md"]
+    saved = []
+    for scale, filled in (("cpu", 9), ("smoke", 9), ("full", 0), ("full", 9), ("full", 8)):
+        own = {"scale": scale, "summary": {"filled": filled}}
+        saved.append(render.save(made | own, tmp_path)[0].name)
+    assert saved == ["t.md", "t-smoke.md", "t-full.md", "t.md", "t.md"]
     assert json.loads((tmp_path / "t.json").read_text())["scale"] == "full"
 
 

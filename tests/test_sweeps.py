@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,19 @@ def test_what_others_have_claimed_is_not_sent_again(tmp_path):
     with claimed(store, [pack]):
         assert list((store.root / "claims").iterdir())
     assert not list((store.root / "claims").iterdir())
+
+
+@pytest.mark.parametrize("executor", ["processes", "slurm", "inline"])
+def test_a_kept_pack_is_sent_by_the_executor_of_this_launch(executor, tmp_path):
+    """With a member that is not asked for any more, and is finished."""
+    store, before = Store(tmp_path), configs_of("seed=0,1", "executor=inline")
+    Pack(tuple(before), "map").save(store)
+    run_all(Store(tmp_path / "other"), before[:1])
+    shutil.copytree(tmp_path / "other" / "runs", tmp_path / "runs")
+    own = configs_of("seed=1", f"executor={executor}")
+    (pack,) = make_plan(own, 0, store).packs
+    assert pack.run_ids == [c.run_id for c in before]
+    assert [c["executor"] for c in pack.configs] == [own[0]["executor"]] * 2
 
 
 def test_of_kept_packs_that_share_runs_the_later_one_counts(tmp_path):

@@ -15,7 +15,7 @@ from pcbench.cli.common import (
     main,
     results_option,
 )
-from pcbench.cli.sweeps import launch
+from pcbench.cli.sweeps import launch, retry_option
 from pcbench.papers.spec import SCALES
 
 scale_option = click.option("--scale", type=click.Choice(SCALES), help="How large the runs are.")
@@ -65,7 +65,7 @@ def list_(results, json):
 def show(name, scale, results, json):
     """The table NAME from the stored records; runs nothing.
 
-    Without --scale, the one that was made last.
+    Without --scale, the one that `paper list` shows.
     """
     from pcbench.papers.render import stored, terminal
     from pcbench.papers.runs import cell_runs
@@ -78,7 +78,7 @@ def show(name, scale, results, json):
     made, published = stored(folder, spec.name), opened(folder)
     scale = scale or (made["scale"] if made else "cpu")
     if spec.coverage:
-        table = coverage(spec, results)
+        table = made if isinstance(published, Published) else coverage(spec, results)
     else:
         store = published if isinstance(published, Published) else Store(results)
         table = make_table(spec, scale, cell_runs(spec, scale), store)
@@ -93,10 +93,11 @@ def show(name, scale, results, json):
 @paper.command()
 @click.argument("names", metavar="NAME... [executor=...]...", nargs=-1, required=True)
 @scale_option
+@retry_option
 @results_option
 @json_option
 @guarded
-def run(names, scale, results, json):
+def run(names, scale, retry, results, json):
     """Run what is missing of the tables NAME..., then write them to RESULTS/papers: Markdown, HTML,
     LaTeX, CSV, JSON.
 
@@ -107,17 +108,21 @@ def run(names, scale, results, json):
     from pcbench.papers.render import save, terminal
     from pcbench.papers.spec import read_spec
 
-    executor = read_executor([name for name in names if "=" in name])
-    specs = [read_spec(name) for name in names if "=" not in name]
+    overrides = [name for name in names if "=" in name]
+    executor = read_executor(overrides)
+    specs = {name: read_spec(name) for name in names if "=" not in name}
     if not specs:
         raise click.UsageError("no table is named: see `pcbench paper list`.")
     scale, tables, failed = scale or "cpu", [], []
-    for spec in specs:
+    for name, spec in sorted(specs.items(), key=lambda item: item[1].coverage):  # counts: at last
         click.echo(f"{spec.name} ({scale})", err=True)
         if spec.coverage:
             table = coverage(spec, results)
         else:
-            table, lost = run_table(spec, scale, results, executor)
+            options = ["--scale", scale, *(f"--retry={s}" for s in retry)]
+            options += ["--results", str(results)]
+            again = shlex.join(["pcbench", "paper", "run", name, *options, *overrides])
+            table, lost = run_table(spec, scale, results, executor, retry, again)
             failed += lost
         tables.append(table)
         paths = save(table, Path(results) / "papers")
@@ -129,6 +134,7 @@ def run(names, scale, results, json):
     if json:
         echo_json({"papers": tables})
     if failed:
+        click.echo(f"pcbench: {len(failed)} runs failed; --retry failed runs them again", err=True)
         sys.exit(RUN_FAILED)
 
 
@@ -146,8 +152,9 @@ def read_executor(overrides):
     return settings
 
 
-def run_table(spec, scale, results, executor):
-    """(the table, ids of failed runs) after what is missing has been run."""
+def run_table(spec, scale, results, executor, retry, again):
+    """(the table, ids of failed runs) after what is missing has been run; `again`: the command that
+    resumes it."""
     import jax
 
     from pcbench.papers.runs import cell_runs
@@ -166,10 +173,9 @@ def run_table(spec, scale, results, executor):
     configs = list({config.run_id: config for config in asked}.values())
     failed = []
     if configs:
-        plan = make_plan(configs, len(asked) - len(configs), store)
-        options = ["--scale", scale, "--results", str(results)]
-        options += [f"{key}={value}" for key, value in executor.items()]
-        again = shlex.join(["pcbench", "paper", "run", spec.name, *options])
+        plan = make_plan(configs, len(asked) - len(configs), store, retry)
+        if (own := configs[0]["executor.name"]) != executor.get("executor", own):
+            click.echo(f"{spec.name}: executor={own}, as its file says", err=True)
         launch(f"paper-{spec.name}-{scale}", configs, plan, store, again)
         jax.clear_caches()  # of many tables in one process, programs would fill the memory
         statuses = store.finished()

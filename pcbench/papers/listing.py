@@ -26,6 +26,9 @@ def line(row: dict[str, Any]) -> list[str]:
     """In the order of HEADER."""
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in row["verdicts"].items())
     claims = f"{row['passed']}/{row['claims']}" if row["claims"] else ""
+    open_ = row["claims"] - row["passed"] - row["failed"]
+    for count, what in ((row["failed"], "failed"), (open_ if row["scale"] else 0, "not run")):
+        claims += f", {count} {what}" if count else ""
     cells = f"{row['filled']}/{row['cells']}"
     return [
         row["name"], " ".join(row["arxiv"]), row["scale"] or "not run", cells, verdicts, claims,

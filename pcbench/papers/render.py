@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcbench.papers.runs import not_at
-from pcbench.papers.table import Table, larger
+from pcbench.papers.spec import SCALES
+from pcbench.papers.table import Table
 from pcbench.results.files import whole_file
 from pcbench.results.render import pipes, tabular
 
@@ -93,10 +94,10 @@ def csv(table: Table) -> str:
 
 
 def save(table: Table, folder: Path) -> list[Path]:
-    """NAME.{md,html,tex,csv} and, for `paper list`, NAME.json. A smaller scale does not replace a
-    table of a larger one: it is written as NAME-SCALE."""
+    """NAME.{md,html,tex,csv} and, for `paper list`, NAME.json. A table of a smaller scale, or of a
+    larger one that has fewer numbers, replaces none: it is written as NAME-SCALE."""
     stem, before = table["name"], stored(folder, table["name"])
-    if before and larger(before["scale"], table["scale"]):
+    if before and before["scale"] != table["scale"] and not _better(table, before):
         stem += f"-{table['scale']}"
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
@@ -110,6 +111,11 @@ def save(table: Table, folder: Path) -> list[Path]:
         with whole_file(folder / f"{stem}.{suffix}") as file:
             file.write(text.encode())
     return [folder / f"{stem}.{suffix}" for suffix in texts]
+
+
+def _better(table: Table, before: Table) -> bool:
+    filled = table["summary"]["filled"] >= before["summary"]["filled"]
+    return filled and SCALES.index(table["scale"]) > SCALES.index(before["scale"])
 
 
 def stored(folder: Path, name: str) -> Table | None:
@@ -133,6 +139,8 @@ def overview(table: Table) -> tuple[list[str], list[list[str]]]:
     """Rows and columns as published: ours (published). A table that is wider than a page and wider
     than long is turned."""
     rows: dict[str, dict[str, str]] = {}
+    any_published = any(cell["published"] is not None for cell in table["cells"])
+    corner = "ours (published)" if any_published else "ours"
     for cell in table["cells"]:
         ours = "–" if cell["ours"] is None else number(cell["ours"], cell)
         published = "" if cell["published"] is None else f" ({number(cell['published'], cell)})"
@@ -140,9 +148,9 @@ def overview(table: Table) -> tuple[list[str], list[list[str]]]:
     columns = list(dict.fromkeys(cell["column_label"] for cell in table["cells"]))
     if len(columns) > max(WIDEST, len(rows)):
         lines = [[column, *(own.get(column, "") for own in rows.values())] for column in columns]
-        return ["ours (published)", *rows], lines
+        return [corner, *rows], lines
     lines = [[row, *(own.get(column, "") for column in columns)] for row, own in rows.items()]
-    return ["ours (published)", *columns], lines
+    return [corner, *columns], lines
 
 
 def grid(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -152,7 +160,8 @@ def grid(table: Table) -> tuple[list[str], list[list[str]]]:
         return _matrix(table["cells"])
     lines = [_line(cell) for cell in table["cells"] if not _outside(cell, table["scale"])]
     names = [name for name in lines[0] if any(line[name] for line in lines)] if lines else []
-    return names, [[line[name] for name in names] for line in lines]
+    told = {"ours": "ours, all seeds"} if "ours, published protocol" in names else {}
+    return [told.get(n, n) for n in names], [[line[name] for name in names] for line in lines]
 
 
 def _outside(cell: Table, scale: str) -> bool:

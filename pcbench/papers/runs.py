@@ -49,7 +49,7 @@ def _reason(spec: Spec, cell: Cell, scale: str) -> str | None:
     table, own = spec.scale(scale), cell.at(scale)
     if "cannot" in cell.options or "cannot" in own:
         return cell.options.get("cannot") or own["cannot"]
-    if not own:
+    if scale not in cell.options.get("scales", {}):
         return not_at(scale)
     for lines, key in (("rows", cell.row), ("columns", cell.column)):
         if lines in table and key not in map(str, table[lines]):

@@ -46,11 +46,13 @@ OPTIONS = {
     "multiply", "tolerance", "judge", "source", "note", "cannot", "scales",
 }  # fmt: skip
 OF_TABLE = {"title", "citation", "arxiv", "caption", "kind", "rows", "columns", "cells", "claims"}
+OF_TABLES_SCALE = {"rows", "columns", "note"}
 KEYS = {
     "table": OPTIONS | OF_TABLE,
     "line": OPTIONS | {"label"},
     "cell": OPTIONS | {"published"},
-    "scale": {"seeds", "where", "grid", "rows", "columns", "cannot", "needs", "note", "judge"},
+    "scale": {"seeds", "where", "grid", "cannot", "needs", "judge"} | OF_TABLES_SCALE,
+    "line's scale": {"seeds", "where", "grid", "cannot", "needs", "judge"},
     "claim": {"text", "left", "op", "right", "factor", "margin", "columns"},
     "best": {"seeds", "of"},
     "over_grid": {"largest", "below", "share_within", "best_by"},
@@ -62,6 +64,11 @@ TYPES = (  # of options
     ({"multiply", "tolerance"}, int | float, "a number"),
     ({"judge"}, bool, "true or false"),
     (OPTIONS, str, "a text"),
+)
+OF_SCALES = (
+    ("where", dict, "a mapping"),
+    ("grid", dict, "a mapping"),
+    ("judge", bool, "true or false"),
 )
 OPERATORS = (">", ">=", "<", "<=", "~")  # ~: equal up to the margin
 
@@ -148,6 +155,12 @@ def read_spec(source: str) -> Spec:
         raise ConfigError(
             f"{where}: kind '{table['kind']}'." + nearest(table["kind"], ["coverage"])
         )
+    arxiv = table.get("arxiv", [])
+    if not all(isinstance(n, str) for n in (arxiv if isinstance(arxiv, list) else [arxiv])):
+        raise ConfigError(f"{where}: arxiv: {arxiv!r}: write the number as a text, in quotes.")
+    for key in {"title", "citation", "caption"} & table.keys():
+        if not isinstance(table[key], str):
+            raise ConfigError(f"{where}: {key}: a text is needed, got {table[key]!r}.")
     coverage = table.get("kind") == "coverage"
     _check_keys(table, "coverage" if coverage else "table", where)
     _need(table, ("title", "citation", "rows", *(() if coverage else ("columns", "scales"))), where)
@@ -180,6 +193,9 @@ def _cells(table: dict, where: str) -> Iterable[Cell]:
     given = {str(row): own for row, own in (table.get("cells") or {}).items()}
     _check_names(given, table["rows"], f"{where}: cells")
     shared = {key: value for key, value in table.items() if key in OPTIONS}
+    for row, own in given.items():
+        if not isinstance(own or {}, dict):
+            raise ConfigError(f"{where}: cells.{row}: a mapping of columns is needed, got {own!r}.")
     for row, row_options in table["rows"].items():
         own_cells = {str(column): own for column, own in (given.get(row) or {}).items()}
         _check_names(own_cells, table["columns"], f"{where}: cells.{row}")
@@ -246,10 +262,20 @@ def _check_options(options: dict, place: str) -> None:
             raise ConfigError(f"{place}: {key}: {called} is needed, got {options[key]!r}.")
     for key in ("best", "over_grid"):
         _check_keys(options.get(key, {}), key, f"{place}: {key}")
+    if "best" in options:
+        _need(options["best"], ("seeds", "of"), f"{place}: best")
+    if "largest" in options.get("over_grid", {}):
+        _need(options["over_grid"], ("below",), f"{place}: over_grid")
     for scale, own in options.get("scales", {}).items():
         if scale not in SCALES:
             raise ConfigError(f"{place}: scale '{scale}'." + nearest(str(scale), SCALES))
-        _check_keys(own, "scale", f"{place}: scales.{scale}")
+        at = f"{place}: scales.{scale}"
+        _check_keys(own, "scale" if "rows" in options else "line's scale", at)
+        for key, wanted, called in OF_SCALES:
+            if not isinstance(own.get(key, wanted()), wanted):
+                raise ConfigError(f"{at}: {key}: {called} is needed, got {own[key]!r}.")
+        if not isinstance(own.get("seeds", 1), int | list):
+            raise ConfigError(f"{at}: seeds: a number or a list is needed, got {own['seeds']!r}.")
         if own.get("needs", "gpu") != "gpu":
             raise ConfigError(f"{place}: scales.{scale}: needs '{own['needs']}'. Allowed: gpu.")
     if "rows" in options and "columns" in options:  # of the table

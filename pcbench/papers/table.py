@@ -16,7 +16,7 @@ from typing import Any
 
 from pcbench.config import Config
 from pcbench.papers.runs import CellRuns
-from pcbench.papers.spec import SCALES, Claim, Spec
+from pcbench.papers.spec import Claim, Spec
 from pcbench.papers.values import Value, value
 from pcbench.results.records import Record, Store
 from pcbench.results.statistics import MANY
@@ -82,7 +82,7 @@ def _cell(spec: Spec, scale: str, own: CellRuns, records: Mapping[str, Record]) 
         "seeds": max(map(len, rows), default=0),
         "runs": len(there),
         "asked": len(own.configs),
-        "diverged": sum(row["status"] == "diverged" for row in there),
+        "diverged": found.diverged,
         "run_ids": [config.run_id for config in own.configs],
     }
 
@@ -172,13 +172,15 @@ def notes(spec: Spec, scale: str, cells: Sequence[Table]) -> list[str]:
         told.append("This scale shows that the table can be made; its numbers say nothing.")
     if "note" in own:
         told.append(" ".join(own["note"].split()))
-    many = any(cell["seeds"] >= MANY for cell in cells)
-    kind = "bootstrap" if many else "Student-t"
-    told.append(f"ours: mean over seeds [95 % interval, {kind}, not clipped].")
+    intervals = [cell for cell in cells if (cell["all_seeds"] or {}).get("low") is not None]
+    if intervals:
+        kind = "bootstrap" if any(c["seeds"] >= MANY for c in intervals) else "Student-t"
+        told.append(f"ours: mean over seeds [95 % interval, {kind}, not clipped].")
     if any(cell["verdict"] for cell in cells):
         told.append(
-            "Verdict, on ours minus published: inside spread, if not larger than the published "
-            "spread; else inside T, if not larger than T; else outside."
+            "Verdict, on the difference, ours by the published protocol minus published: inside "
+            "spread, if not larger than the published spread; else inside T, if not larger than T; "
+            "else outside."
         )
     return told
 
@@ -220,7 +222,3 @@ def _shown(setting: Any) -> str:
     if isinstance(setting, list):
         return "[" + ", ".join(map(_shown, setting)) + "]"
     return "null" if setting is None else str(setting).lower() if setting is True else str(setting)
-
-
-def larger(one: str, other: str) -> bool:
-    return SCALES.index(one) > SCALES.index(other)

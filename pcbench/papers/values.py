@@ -40,6 +40,7 @@ class Value:
     spread: float | None = None  # its standard deviation over the seeds that `best` chose
     seeds: Mean | None = None  # of all seeds
     honest: Mean | None = None  # of the column that saw no test set
+    diverged: int = 0  # of the runs that the number is of
 
 
 def value(cell: Cell, by_config: Sequence[Sequence[Row]]) -> Value:
@@ -62,11 +63,11 @@ def value(cell: Cell, by_config: Sequence[Sequence[Row]]) -> Value:
         return Value(None)
     if "largest" in over:
         within = [rows[0][over["largest"]] for mean, rows in means if mean < over["below"]]
-        return Value(float(max(within, default=0)))
+        return Value(float(max(within, default=0)), diverged=sum(map(_diverged, groups)))
     best = max if _higher(cell.metric, groups[0]) else min
     top = best(mean for mean, _ in means)
     near = sum(abs(mean - top) <= over["share_within"] for mean, _ in means)
-    return Value(100 * near / len(by_config))
+    return Value(100 * near / len(by_config), diverged=sum(map(_diverged, groups)))
 
 
 def _of_seeds(cell: Cell, rows: Sequence[Row]) -> Value:
@@ -80,7 +81,12 @@ def _of_seeds(cell: Cell, rows: Sequence[Row]) -> Value:
         chosen = sorted(scores, reverse=_higher(cell.metric, rows))[: best["seeds"]]
         spread = pstdev(chosen)
     beside = Mean(fmean(others), *interval(others)) if others else None
-    return Value(fmean(chosen), spread, Mean(fmean(scores), *interval(scores)), beside)
+    all_seeds = Mean(fmean(scores), *interval(scores))
+    return Value(fmean(chosen), spread, all_seeds, beside, _diverged(rows))
+
+
+def _diverged(rows: Sequence[Row]) -> int:
+    return sum(row["status"] == "diverged" for row in rows)
 
 
 def column(name: str, rows: Sequence[Row]) -> list[float]:

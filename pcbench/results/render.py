@@ -255,6 +255,12 @@ def escaped(text: str) -> str:
     """For LaTeX."""
     special = {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-        "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$",
+        "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "±": r"$\pm$", "<": "$<$", ">": "$>$",
+        "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$", "·": r"$\cdot$", "√": r"$\surd$",
+        "‖": r"$\Vert$", "½": r"$\frac12$", "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$",
+        "ε": r"$\varepsilon$", "λ": r"$\lambda$", "μ": r"$\mu$", "π": r"$\pi$", "ρ": r"$\rho$",
+        "σ": r"$\sigma$", "θ": r"$\theta$", "τ": r"$\tau$", "Δ": r"$\Delta$",
     }  # fmt: skip
+    special |= {digit: f"$_{n}$" for n, digit in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+    special |= {"²": "$^2$", "³": "$^3$"}
     return "".join(special.get(c, rf"\{c}" if c in "&%$#_{}" else c) for c in text)

@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from pcbench.config import Config
+from pcbench.config.config import build, nest
 from pcbench.results.records import RecordError, Store
 from pcbench.sweeps.packs import Pack, claimed_runs, claims, kept_packs, new_packs
 
@@ -54,7 +55,7 @@ def make_plan(
     missing = {c.run_id: c for c in configs if c.run_id not in done}
     taken = claimed.keys() & missing
     open_runs = missing.keys() - taken
-    packs = list(kept_packs(store, open_runs, done))
+    packs = [_sent_by(configs, pack) for pack in kept_packs(store, open_runs, done)]
     new = open_runs - {run_id for pack in packs for run_id in pack.run_ids}
     left = [config for run_id, config in missing.items() if run_id in new]
     if left:
@@ -65,6 +66,18 @@ def make_plan(
     seconds = _past_seconds(missing.values(), finished, store)
     estimates = [_estimate(pack, seconds) for pack in packs]
     return Plan(len(configs), len(configs) - len(missing), len(taken), duplicates, packs, estimates)
+
+
+def _sent_by(configs: list[Config], pack: Pack) -> Pack:
+    """A pack that is taken up again has the executor of this launch, not of the one before."""
+    asked = {config.run_id: config for config in configs}
+    executor = {k: v for k, v in configs[0].flat.items() if k.startswith("executor.")}
+
+    def sent(config: Config) -> Config:
+        rest = {k: v for k, v in config.flat.items() if not k.startswith("executor.")}
+        return asked.get(config.run_id) or build(nest(rest | executor))
+
+    return replace(pack, configs=tuple(map(sent, pack.configs)))
 
 
 def _estimate(pack: Pack, seconds: dict[str, float]) -> float | None:
