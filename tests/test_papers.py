@@ -100,7 +100,7 @@ def test_every_table_describes_runs_that_there_are(name):
         ("metric:", "over_grid: {largest: seed}\nmetric:", "over_grid: it needs the key 'below'"),
         ("smoke: {seeds: 2}", "smoke: {seeds: two}", "scales.smoke: seeds: a number or a list"),
         ("smoke: {seeds: 2}", "smoke: {judge: 1}", "scales.smoke: judge: true or false"),
-        ("label: Digits", "scales: {smoke: {rows: [bp]}}", "digits: scales.smoke: unknown key 'rows'"),
+        ("label: Digits", "scales: {smoke: {rows: [bp]}}", "scales.smoke: unknown key 'rows'"),
         ("50 ± 50", "50", None),
     ],
 )
